@@ -343,6 +343,7 @@ rejections! {
     }, refusal.problem.detail();
     DpopTokenAsBearer => Code::InvalidToken, "the token is bound to a key: it needs the scheme DPoP and a proof";
     DpopTokenUnbound => Code::InvalidToken, "the token is bound to no key, and this needs one that is";
+    CookieOfClient => Code::InvalidToken, "the token in the cookie is bound to no key and was not issued by the sign-in page, and this needs one that is or was";
     DpopBasic => Code::InvalidToken, "HTTP Basic proves no possession of a key, and this needs a token that is bound to one";
     DpopKeyMismatch => Code::InvalidToken, "the token is bound to another key than the proof was made with";
     DpopReplaysFull => Code::Overloaded, "too many proofs at once";

@@ -13,7 +13,7 @@ use tokio_rustls::rustls::ServerConfig;
 use crate::admission::RequestView;
 use crate::browser::Browser;
 use crate::browser::branding::BrandingError;
-use crate::config::{Endpoint, Settings, UpstreamAssertion};
+use crate::config::{Dpop, Endpoint, Settings, UpstreamAssertion};
 use crate::identity::IdentityHeaders;
 use crate::issuers::{IssuerError, Issuers};
 use crate::response::header_value;
@@ -64,6 +64,8 @@ pub(crate) struct RuntimeConfig {
     pub(crate) sealer: Arc<Sealer>,
     /// Whether access tokens say when and how the user proved the identity.
     pub(crate) tells_authentication: bool,
+    /// Whether some route refuses tokens that are bound to no key.
+    pub(crate) requires_possession: bool,
 }
 
 /// Why a configuration cannot be used.
@@ -219,6 +221,8 @@ impl RuntimeConfig {
             keys,
             sealer: Arc::new(Sealer::new(settings.mfa.secret.as_ref().map(|secret| secret.as_slice()))),
             tells_authentication: settings.asks_authentication(),
+            requires_possession: settings.tokens.dpop == Dpop::Required
+                || settings.routes.iter().any(|route| route.dpop == Some(Dpop::Required)),
             settings,
         })
     }

@@ -102,6 +102,7 @@ fn rows() -> Vec<Row> {
         Row(proof(ProofProblem::Nonce, false), 401, "use_dpop_nonce", Dpop("use_dpop_nonce"), 16),
         Row(R::DpopTokenAsBearer, 401, "invalid_token", INVALID_TOKEN, 16),
         Row(R::DpopTokenUnbound, 401, "invalid_token", INVALID_TOKEN, 16),
+        Row(R::CookieOfClient, 401, "invalid_token", INVALID_TOKEN, 16),
         Row(R::DpopBasic, 401, "invalid_token", INVALID_TOKEN, 16),
         Row(R::DpopKeyMismatch, 401, "invalid_token", INVALID_TOKEN, 16),
         Row(R::DpopReplaysFull, 503, "overloaded", RetrySpread(1, 2), 8),

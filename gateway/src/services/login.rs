@@ -15,7 +15,7 @@ use crate::request_body::RequestBody;
 use crate::response::Response;
 use crate::services::proxy::bad_body;
 use crate::services::second_factor;
-use crate::services::token_response::{Grant, issue, respond};
+use crate::services::token_response::{Grant, Recipient, issue, respond};
 use crate::sessions::{
     IssuedTokens, LoginDecision, LoginPermit, LoginResult, MAX_CHECK_TIME, NewSession, OpenSessionError,
 };
@@ -30,7 +30,7 @@ const MAX_BODY: usize = 8 * 1024;
 /// Logs a user in who sends JSON.
 pub(crate) async fn login(context: &RequestContext, body: RequestBody) -> Result<Response, Rejection> {
     let proof = dpop::of_token_request(context, None)?;
-    let tokens = sign_in(context, read_json(context, body), proof.as_ref()).await?;
+    let tokens = sign_in(context, read_json(context, body), proof.as_ref(), Recipient::Client).await?;
     Ok(respond(context, tokens, proof.as_ref()))
 }
 
@@ -50,9 +50,10 @@ pub(crate) async fn sign_in(
     context: &RequestContext,
     credentials: impl Future<Output = Result<Credentials, Rejection>>,
     proof: Option<&CheckedProof>,
+    recipient: Recipient,
 ) -> Result<IssuedTokens, Rejection> {
     let result = match credentials.await {
-        Ok(credentials) => attempt(context, credentials, proof).await,
+        Ok(credentials) => attempt(context, credentials, proof, recipient).await,
         Err(rejection) => Err(rejection),
     };
     let outcome = match &result {
@@ -76,6 +77,7 @@ async fn attempt(
     context: &RequestContext,
     credentials: Credentials,
     proof: Option<&CheckedProof>,
+    recipient: Recipient,
 ) -> Result<IssuedTokens, Rejection> {
     let name = CanonicalName::for_lockout(&credentials.username);
     let (user, permit) = check_password(context, "login", &name, credentials.password).await?;
@@ -100,7 +102,7 @@ async fn attempt(
     }
     let settled = settle(context, permit, LoginResult::Succeeded);
     let key = proof.map(|proof| proof.key);
-    open_session(context, &user, false, key, settled).await
+    open_session(context, &user, false, (key, recipient), settled).await
 }
 
 /// Opens a session of a user who has proved the identity, bound to `key`, while `settled` takes place.
@@ -108,7 +110,7 @@ pub(super) async fn open_session(
     context: &RequestContext,
     user: &User,
     second_factor: bool,
-    key: Option<KeyThumbprint>,
+    (key, recipient): (Option<KeyThumbprint>, Recipient),
     settled: impl Future<Output = Result<(), Rejection>>,
 ) -> Result<IssuedTokens, Rejection> {
     let name = &user.username;
@@ -130,7 +132,7 @@ pub(super) async fn open_session(
         OpenSessionError::Store(error) => store_unavailable(&error),
     })?;
     context.audit("login", "success", name, Some(opened.session.to_string()));
-    issue(context, Grant { key, ..Grant::of_login(user, &opened, context.now()) })
+    issue(context, Grant { key, ..Grant::of_login(user, &opened, recipient, context.now()) })
 }
 
 fn change_required(context: &RequestContext, user: &User, with_code: bool) -> Rejection {

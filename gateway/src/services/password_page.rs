@@ -19,6 +19,7 @@ use crate::services::login::{Credentials, open_session, sign_in};
 use crate::services::page_form::{AccountFields, read_form, refuse_form};
 use crate::services::password::{self, Change};
 use crate::services::sign_in_page::{begin_session, form_error, query_value};
+use crate::services::token_response::Recipient;
 use crate::users::Password;
 
 /// Shows the form.
@@ -103,10 +104,12 @@ pub(super) async fn change(
         }
         Ok((user, second_factor)) => {
             let signed_in = match second_factor {
-                true => open_session(context, &user, true, None, async { Ok(()) }).await,
+                true => {
+                    open_session(context, &user, true, (None, Recipient::Cookies), async { Ok(()) }).await
+                }
                 false => {
                     let credentials = async { Credentials::new(fields.username.clone(), fields.new.clone()) };
-                    sign_in(context, credentials, None).await
+                    sign_in(context, credentials, None, Recipient::Cookies).await
                 }
             };
             match signed_in {

@@ -24,6 +24,7 @@ use crate::services::second_factor::{
     renew_recovery_codes, status, user_behind,
 };
 use crate::services::sign_in_page::{ask_change, begin_session, form_error, query_value, see_other};
+use crate::services::token_response::Recipient;
 use crate::sessions::IssuedTokens;
 
 /// The form for the code of a sign-in whose password was right.
@@ -54,7 +55,7 @@ pub(super) async fn check_code(
     fields: AccountFields,
 ) -> Result<Response, Rejection> {
     let return_to = browser.return_address(&context.head, &context.client, &fields.return_to);
-    match complete_login(context, &fields.token, &fields.code, None).await {
+    match complete_login(context, &fields.token, &fields.code, None, Recipient::Cookies).await {
         Ok(tokens) => {
             let cookies = browser_cookies(browser, context);
             begin_session(context, browser, cookies, tokens, fields.destination(&return_to)).await
@@ -150,6 +151,7 @@ pub(super) async fn submit(
     let Some(identity) = identity(context, browser).await? else {
         return Ok(to_sign_in(context, browser, &return_to));
     };
+    let recipient = Recipient::in_place_of(identity.claims());
     let (user, session) = user_behind(context, identity).await?;
     let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
     let about = (&fields, &return_to);
@@ -175,7 +177,7 @@ pub(super) async fn submit(
             let secret = begin(context, &user).await?.secret;
             Ok(enrolment(&secret, (StatusCode::OK, None)))
         }
-        "confirm-enrolment" => match confirm(context, &user, session, &fields.code).await {
+        "confirm-enrolment" => match confirm(context, &user, session, &fields.code, recipient).await {
             Ok((codes, tokens)) => {
                 keep(context, browser, tokens);
                 Ok(browser.pages.recovery_codes(accept_language(&context.head), &codes, &return_to))
@@ -200,7 +202,8 @@ pub(super) async fn submit(
         }
         step => {
             let kind = if step == "code" { FormKind::ProveByCode } else { FormKind::ProveByPassword };
-            match prove(context, &user, session, given(&fields.current), given(&fields.code)).await {
+            let proofs = (given(&fields.current), given(&fields.code));
+            match prove(context, &user, session, proofs, recipient).await {
                 Ok(tokens) => {
                     keep(context, browser, tokens);
                     Ok(see_other(return_to.as_str()))

@@ -15,6 +15,7 @@ use crate::browser::pages::{FormError, LoginForm};
 use crate::browser::return_address::ReturnAddress;
 use crate::browser::{Browser, CookieChange, accept_language};
 use crate::http1::RequestHead;
+use crate::identity::Identity;
 use crate::rejection::{Code, Rejection};
 use crate::request::RequestContext;
 use crate::request_body::RequestBody;
@@ -25,6 +26,7 @@ use crate::services::login::{Credentials, sign_in};
 use crate::services::page_form::{AccountFields, read_form, refuse_form};
 use crate::services::password_page;
 use crate::services::second_factor_page::{self, ask_code};
+use crate::services::token_response::Recipient;
 use crate::sessions::IssuedTokens;
 use crate::sessions::RevocationReason;
 
@@ -62,12 +64,18 @@ pub(crate) async fn show(
     let state = query_value(request, "state").unwrap_or_default();
     let cookies = browser_cookies(browser, context);
     let (identity, ended) = resolve_for_page(context, browser, cookies).await?;
+    let is_handover = !state.is_empty() && return_to.other_origin().is_some();
+    // The other host's routes may ask for it.
+    let counts = |identity: &Rc<Identity>| {
+        !(is_handover && context.state.config.requires_possession) || identity.claims().is_of_cookie_session()
+    };
+    let identity = identity.filter(counts);
     let user = identity.as_ref().map(|identity| identity.claims().username());
     let language = accept_language(&context.head);
     let is_switch = query_value(request, "switch").is_some();
     match (user, &identity) {
         // The other host asked for a session: here is one.
-        (_, Some(identity)) if !is_switch && !state.is_empty() && return_to.other_origin().is_some() => {
+        (_, Some(identity)) if !is_switch && is_handover => {
             go_on(
                 context,
                 browser,
@@ -148,7 +156,8 @@ async fn first_step(
         return Ok(again(context, browser, &fields, &return_to, error));
     }
     let username = fields.username.clone();
-    let result = sign_in(context, async { Credentials::new(username, password) }, None).await;
+    let result =
+        sign_in(context, async { Credentials::new(username, password) }, None, Recipient::Cookies).await;
     match result {
         Ok(tokens) => begin_session(context, browser, cookies, tokens, fields.destination(&return_to)).await,
         Err(Rejection::SecondFactorRequired(token)) => {
