@@ -14,6 +14,7 @@ use super::{CommandError, environment, warn};
 use crate::browser::Browser;
 use crate::config::{
     Algorithm, Diagnostic, HostPattern, Loaded, Route, Settings, Severity, Signing, inspect, matching_order,
+    nearest_span,
 };
 use crate::runtime_config::load_assertion_keys;
 use crate::tls::server_config;
@@ -47,6 +48,7 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
     if let Err(error) = &keys {
         let place =
             ["tokens.private_key_file", "tokens.keys_dir", "tokens.algorithm"].into_iter().find_map(key);
+        let place = place.or_else(|| nearest_span(&spans, "tokens.keys_dir"));
         found.extend(silenced, [Diagnostic::of_key(&error.to_string(), place)]);
     }
     if let Err(error) = load_assertion_keys(&settings, now, Access::Examine) {
@@ -60,7 +62,11 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
             let warnings = warnings.map(|text| Diagnostic::warning_of_key("missing-texts", text, place));
             found.extend(silenced, warnings);
         }
-        Err(error) => found.extend(silenced, [Diagnostic::of_key(&error.to_string(), place)]),
+        Err(error) => {
+            let remedy = "correct it, and let the account of the gateway read what is in the folder";
+            let message = format!("`browser.branding_dir`: {error}");
+            found.extend(silenced, [Diagnostic::of_key(&message, place).help_or(remedy)]);
+        }
     }
     let left_out = keys.iter().flat_map(KeyRing::unusable);
     found.extend(
@@ -103,7 +109,7 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
     if !found.has_errors() {
         let opened =
             start_checks::run(&settings).into_iter().map(|Finding { key: name, message, warning }| {
-                let place = key(&name);
+                let place = nearest_span(&spans, &name);
                 match warning {
                     None => Diagnostic::of_key(&message, place),
                     Some(name) => Diagnostic::warning_of_key(name, &message, place),

@@ -1,7 +1,7 @@
 //! `[tokens]`: claims, lifetimes and signing of tokens.
 
 use super::claim_templates::{ClaimTemplates, claims};
-use super::files::{readable, working_directory};
+use super::files::{readable, readable_help, working_directory};
 use super::prelude::*;
 use super::previous_keys;
 use super::secret_strength::weakness;
@@ -267,13 +267,15 @@ pub(super) fn algorithm(text: &str) -> Result<Algorithm, InvalidValue> {
 
 fn private_key_file(text: &str) -> Result<PathBuf, InvalidValue> {
     let path = file_name(text)?;
-    readable(&path).map_err(|why| {
-        InvalidValue::new(format!("the private key {} {why}", path.display())).help(format!(
+    let Err(why) = readable(&path) else { return Ok(path) };
+    let help = match why.starts_with("cannot be") {
+        true => readable_help("file", &path, &why),
+        false => format!(
             "name a PKCS#8 PEM file, or leave the key out and the gateway makes one and keeps it{}",
             working_directory(&path)
-        ))
-    })?;
-    Ok(path)
+        ),
+    };
+    refused(format!("the private key {} {why}", path.display()), help)
 }
 
 fn checked_secret(table: &Table<'_>, algorithm: Algorithm, secret: SecretSource) -> Secret<Vec<u8>> {
