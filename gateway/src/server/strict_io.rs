@@ -51,7 +51,7 @@ pub(super) struct StrictHead {
     pub(super) head: Box<RequestHead>,
     pub(super) framing: BodyFraming,
     /// Why it is rejected.
-    pub(super) refused: Option<Rejection>,
+    pub(super) refused: Option<Box<Rejection>>,
 }
 
 /// State shared by the connection's task, the gate and the service.
@@ -293,7 +293,7 @@ impl Reader {
         self.state = State::Refused;
         connection.begin();
         let framing = BodyFraming::Empty;
-        connection.head.replace(Some(StrictHead { head, framing, refused }));
+        connection.head.replace(Some(StrictHead { head, framing, refused: refused.map(Box::new) }));
     }
 
     /// Reads ahead while a request is served, only to notice that the client disconnects.
