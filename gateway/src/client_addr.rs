@@ -95,6 +95,12 @@ impl ClientAddr {
         RequestOrigin { scheme, host: known_as.unwrap_or(host), port }
     }
 
+    /// Where the client sent a request, by its `Host`.
+    pub(crate) fn own_origin<'r>(&self, head: &'r RequestHead) -> RequestOrigin<'r> {
+        let host = head.headers().only(HeaderKind::Host).map_or(&b""[..], |field| field.value);
+        self.origin(head, std::str::from_utf8(host).unwrap_or_default())
+    }
+
     /// What trusted proxies have taken off the front of the path (`X-Forwarded-Prefix`): empty, or whole segments. Each proxy of a
     /// chain adds what it took off.
     pub(crate) fn prefix(&self, head: &RequestHead) -> String {

@@ -10,18 +10,16 @@ use std::rc::Rc;
 use http::StatusCode;
 use tower::{Service, service_fn};
 
-use crate::auth::identity::Identity;
-use crate::browser::own_origin;
 use crate::client_addr::ClientAddr;
 use crate::config::{Access, RouteRef};
 use crate::http1::RequestHead;
-use crate::layers::route::MatchResult;
-use crate::proxy::upstream_request::UpstreamRequest;
+use crate::identity::Identity;
 use crate::proxy::websocket;
 use crate::rejection::{Code, Rejection};
 use crate::request::{Authorized, Incoming, PREFLIGHT_PASSED, RequestContext};
 use crate::request_body::RequestBody;
 use crate::response::{self, Response};
+use crate::routing::MatchResult;
 use crate::runtime::Worker;
 use crate::services::endpoints::EndpointRequest;
 use crate::services::proxy::{forwarding, outgoing_request, upstream_host};
@@ -29,6 +27,7 @@ use crate::services::target::TargetService;
 use crate::stack::request_stack;
 use crate::stream_state::StreamState;
 use crate::tokens::{TokenError, VerifiedClaims};
+use crate::upstream::UpstreamRequest;
 
 /// The path of a request up to its upstream's socket, or to its response here.
 #[derive(Debug)]
@@ -146,7 +145,7 @@ pub(crate) async fn explain(
 
 /// The client's address, and the origin that its request was sent to: what counts as the host's own page.
 fn client_and_origin(context: &RequestContext) -> String {
-    let origin = own_origin(context);
+    let origin = context.own_origin();
     let trust = if context.client.is_trusted() { ", its forwarding fields are read" } else { "" };
     format!("{} to {}://{}{trust}", context.client_address(), origin.scheme.name(), origin.host_with_port())
 }

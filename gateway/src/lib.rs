@@ -1,6 +1,7 @@
 //! auth-gateway: a reverse-proxy authentication gateway that manages users and sessions, issues and verifies
 //! JWTs, and passes verified identities to upstreams in headers.
 
+mod admission;
 mod auth;
 mod browser;
 pub mod cli;
@@ -15,6 +16,7 @@ mod file_owner;
 pub mod fuzzing;
 mod grpc;
 mod http1;
+mod identity;
 mod issuers;
 mod layers;
 mod net;
@@ -23,12 +25,14 @@ mod rejection;
 mod request;
 mod request_body;
 mod response;
+mod routing;
 mod runtime;
 mod runtime_config;
 pub mod server;
 mod services;
 pub mod sessions;
 mod stack;
+mod static_files;
 mod stream_state;
 mod strict_json;
 pub mod telemetry;

@@ -15,7 +15,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::json;
 
 use crate::http1::{FramingError, HeadError, HostError, TargetError};
+use crate::sessions::{StoreError, UnixMillis};
 use crate::tokens::dpop::ALGORITHMS;
+use crate::users::SourceUnavailable;
 
 /// The error code for programs. The names are part of the contract and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -798,6 +800,23 @@ fn random_byte() -> u8 {
     // Without random bytes there is no jitter, which does no harm.
     let _ = aws_lc_rs::rand::fill(&mut random);
     random[0]
+}
+
+/// 503 for a store outage, never 401: a client must be able to keep its session through it.
+pub(crate) fn store_unavailable(error: &StoreError) -> Rejection {
+    tracing::error!(%error, "the session store failed");
+    Rejection::StoreUnavailable
+}
+
+/// 503 for an unavailable source of users; it was logged when that began.
+pub(crate) fn users_unavailable(error: &SourceUnavailable) -> Rejection {
+    tracing::debug!(%error, "a source of users did not answer");
+    Rejection::UsersUnavailable
+}
+
+/// 429: the network has reached its limit of failures.
+pub(crate) fn rate_limited(retry_after: UnixMillis) -> Rejection {
+    Rejection::RateLimited(Duration::from_millis(retry_after))
 }
 
 #[cfg(test)]

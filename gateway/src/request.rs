@@ -11,16 +11,18 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::LazyLock;
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 use tokio::time::Instant;
 
-use crate::auth::identity::Identity;
+use crate::admission::{Admission, RequestView};
 use crate::browser::CookieChange;
-use crate::client_addr::ClientAddr;
-use crate::http1::{BodyFraming, CanonicalTarget, Headers, Host, HostSpan, RequestHead, TargetSpan, Version};
-use crate::layers::route::Route;
+use crate::client_addr::{ClientAddr, RequestOrigin};
+use crate::http1::RequestHead;
+use crate::identity::Identity;
 use crate::rejection::Rejection;
 use crate::request_body::RequestBody;
+use crate::routing::Route;
+use crate::routing::header_edits::HeaderTemplateContext;
 use crate::runtime::Worker;
 use crate::sessions::{ClientInfo, SourceNetwork};
 use crate::stream_state::StreamState;
@@ -159,6 +161,11 @@ impl RequestContext {
         self.client.address(&self.head, &self.state.config.settings.server.trusted_proxies)
     }
 
+    /// Where the client sent the request, as far as trusted proxies report.
+    pub(crate) fn own_origin(&self) -> RequestOrigin<'_> {
+        self.client.own_origin(&self.head)
+    }
+
     /// The network whose failed logins are counted together.
     pub(crate) fn network(&self) -> SourceNetwork {
         SourceNetwork::of(self.client_address())
@@ -214,95 +221,6 @@ pub(crate) struct Received {
     pub(crate) context: Rc<RequestContext>,
     pub(crate) body: RequestBody,
     pub(crate) refused: Option<Box<Rejection>>,
-}
-
-/// The result of validating a head: its host and its target as text, how they are split, and how its body is framed.
-#[derive(Debug)]
-pub(crate) struct Admission {
-    /// The host and, behind it, the target in origin form: one allocation, and text that is validated once.
-    text: Box<str>,
-    host_len: usize,
-    host: HostSpan,
-    target: TargetSpan,
-    pub(crate) framing: BodyFraming,
-    /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 section 10.1.1).
-    pub(crate) expects_continue: bool,
-}
-
-impl Admission {
-    /// For the admission layer only.
-    pub(crate) fn new(
-        host: &Host<'_>,
-        target: CanonicalTarget<'_>,
-        framing: BodyFraming,
-        expects_continue: bool,
-    ) -> Admission {
-        let host_len = host.as_str().len();
-        let mut text = String::with_capacity(host_len + target.as_str().len());
-        text.push_str(host.as_str());
-        text.push_str(target.as_str());
-        let (host, target) = (host.span(), target.span());
-        Admission { text: text.into(), host_len, host, target, framing, expects_continue }
-    }
-
-    fn host(&self) -> Host<'_> {
-        Host::of_admitted(&self.text[..self.host_len], self.host)
-    }
-
-    fn target(&self) -> CanonicalTarget<'_> {
-        self.target.of(&self.text[self.host_len..])
-    }
-
-    fn decoded_path(&self) -> &str {
-        self.target.decoded_path(&self.text[self.host_len..])
-    }
-}
-
-/// A head with its validation result: the input of layers and pure functions.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RequestView<'r> {
-    head: &'r RequestHead,
-    admission: &'r Admission,
-}
-
-impl<'r> RequestView<'r> {
-    /// `admission` must be the result of [`admit`](crate::layers::admission::admit) for this `head`.
-    pub(crate) fn new(head: &'r RequestHead, admission: &'r Admission) -> RequestView<'r> {
-        RequestView { head, admission }
-    }
-
-    pub(crate) fn head(&self) -> &'r RequestHead {
-        self.head
-    }
-
-    pub(crate) fn headers(&self) -> &'r Headers {
-        self.head.headers()
-    }
-
-    pub(crate) fn method(&self) -> &'r Method {
-        self.head.method()
-    }
-
-    pub(crate) fn version(&self) -> Version {
-        self.head.version()
-    }
-
-    pub(crate) fn target(&self) -> CanonicalTarget<'r> {
-        self.admission.target()
-    }
-
-    /// The path with its percent-encoding decoded once, for matching.
-    pub(crate) fn decoded_path(&self) -> &'r str {
-        self.admission.decoded_path()
-    }
-
-    pub(crate) fn host(&self) -> Host<'r> {
-        self.admission.host()
-    }
-
-    pub(crate) fn framing(&self) -> BodyFraming {
-        self.admission.framing
-    }
 }
 
 /// A validated request: all parsers agree on its meaning.
@@ -412,6 +330,19 @@ impl Authorized {
         self.authenticated.by_cookie
     }
 
+    /// The values for templates of header edits.
+    pub(crate) fn template_context(&self) -> HeaderTemplateContext<'_> {
+        let context = self.context();
+        HeaderTemplateContext {
+            head: &context.head,
+            client: &context.client,
+            trusted_proxies: &context.state.config.settings.server.trusted_proxies,
+            request_id: &context.request_id,
+            host: self.view().host().as_str(),
+            identity: self.identity(),
+        }
+    }
+
     /// Frames the request as `body` is, which was received whole.
     pub(crate) fn reframe(&mut self, body: &RequestBody) {
         self.authenticated.routed.admitted.admission.framing = body.framing();
@@ -420,36 +351,5 @@ impl Authorized {
     /// Removes the body, for forwarding it.
     pub(crate) fn take_body(&mut self) -> RequestBody {
         std::mem::take(&mut self.authenticated.routed.admitted.body)
-    }
-}
-
-/// Requests from text, for tests of pure functions.
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-pub(crate) mod test_support {
-    use super::{Admission, RequestView};
-    use crate::http1::{HeadLimits, RequestHead};
-    use crate::layers::admission::admit;
-
-    /// The head of this text, which has no empty line at its end.
-    pub(crate) fn head(text: &str) -> RequestHead {
-        let mut head = RequestHead::default();
-        head.parse(format!("{text}\r\n").as_bytes(), &HeadLimits::default()).unwrap().unwrap();
-        head
-    }
-
-    /// A head that was admitted.
-    pub(crate) struct AdmittedHead(RequestHead, Admission);
-
-    impl AdmittedHead {
-        pub(crate) fn new(text: &str) -> AdmittedHead {
-            let head = head(text);
-            let admission = admit(&head).unwrap_or_else(|rejection| panic!("{rejection:?}: {text}"));
-            AdmittedHead(head, admission)
-        }
-
-        pub(crate) fn view(&self) -> RequestView<'_> {
-            RequestView::new(&self.0, &self.1)
-        }
     }
 }

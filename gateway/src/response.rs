@@ -1,5 +1,7 @@
 //! Responses: an `http::Response` with a body from memory, a file or an upstream, compressed or not.
 
+pub(crate) mod compression;
+
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -9,8 +11,9 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::http1::split_lines;
-use crate::proxy::compression::CompressedBody;
-use crate::services::static_files::StaticBody;
+use compression::CompressedBody;
+
+use crate::static_files::StaticBody;
 use crate::telemetry::AbortReason;
 use crate::upstream::UpstreamBody;
 
@@ -78,21 +81,14 @@ pub(crate) fn append_lines(response: &mut Response, lines: &[u8]) {
     }
 }
 
-/// Why a body was aborted: for the access log, and as the error that makes hyper abort the response.
-#[derive(Debug, thiserror::Error)]
-#[error("{reason}")]
-pub(crate) struct AbortedBody {
-    pub(crate) reason: AbortReason,
-}
-
 impl HttpBody for Body {
     type Data = Bytes;
-    type Error = AbortedBody;
+    type Error = AbortReason;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, AbortedBody>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, AbortReason>>> {
         match &mut *self {
             Body::Empty => Poll::Ready(None),
             Body::Bytes(bytes) => {
@@ -101,7 +97,7 @@ impl HttpBody for Body {
             }
             Body::File(file) => Pin::new(&mut **file).poll_frame(cx).map_err(|error| {
                 tracing::warn!(%error, "a static file could not be read to its end");
-                AbortedBody { reason: AbortReason::FileError }
+                AbortReason::FileError
             }),
             Body::Upstream(body) => body.poll_frame(cx),
             Body::Compressed(body) => body.poll_frame(cx),

@@ -1,17 +1,22 @@
 //! The runtime state of the process, and of each worker.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
-use crate::auth::password_memory::PasswordMemory;
 use crate::clock::since_1970;
 use crate::http1::RequestHead;
+use tokio::sync::watch;
+
+use crate::identity::password_memory::PasswordMemory;
+use crate::rejection::Rejection;
 use crate::runtime_config::RuntimeConfig;
-use crate::services::cookie_session::RefreshFlights;
-use crate::sessions::{Census, Sessions};
-use crate::telemetry::{AccessLog, Metrics, RequestIds, SpanExporter, WorkerMetrics};
+use crate::sessions::{Census, IssuedTokens, SessionId, Sessions, TokenId};
+use crate::stream_state::StreamState;
+use crate::telemetry::{AbortReason, AccessLog, Metrics, RequestIds, SpanExporter, WorkerMetrics};
 use crate::tokens::dpop::ReplayCache;
 use crate::trace::Trace;
 use crate::users::HashingPool;
@@ -35,6 +40,14 @@ pub(crate) struct Gateway {
     /// Sends spans to a collector, if there is one.
     pub(crate) spans: Option<SpanExporter>,
 }
+
+pub(crate) type RefreshResult = Result<Arc<IssuedTokens>, Rejection>;
+
+/// A refresh token that is being redeemed.
+pub(crate) type FlightKey = (SessionId, TokenId);
+
+/// The refreshes of sessions in cookies that are under way in this process.
+pub(crate) type RefreshFlights = Mutex<HashMap<FlightKey, watch::Receiver<Option<RefreshResult>>>>;
 
 /// The active configuration. It is replaced atomically.
 pub(crate) struct Configuration {
@@ -201,6 +214,11 @@ impl Worker {
             head.clear();
             spare.push(head);
         }
+    }
+
+    /// Checks whether an exchange may go on, as [`StreamState::watch`].
+    pub(crate) fn watch(&self, stream: &StreamState, write_timeout: Duration) -> Option<AbortReason> {
+        stream.watch(self.gateway.sessions.revocations(), self.now_millis() / 1000, write_timeout)
     }
 
     /// Counts one more HTTP/1.1 connection that is not parked, for as long as the guard lives.

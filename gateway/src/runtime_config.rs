@@ -4,26 +4,28 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderValue;
 use tokio_rustls::rustls::ServerConfig;
 
-use crate::auth::identity::IdentityHeaders;
+use crate::admission::RequestView;
 use crate::browser::Browser;
 use crate::browser::branding::BrandingError;
-use crate::config::{Settings, UpstreamAssertion};
+use crate::config::{Endpoint, Settings, UpstreamAssertion};
+use crate::identity::IdentityHeaders;
 use crate::issuers::{IssuerError, Issuers};
-use crate::layers::cors::CorsPolicies;
-use crate::layers::hsts::Hsts;
-use crate::layers::route::Routes;
-use crate::proxy::assertion::Assertions;
-use crate::proxy::via::Via;
-use crate::services::endpoints::Endpoints;
-use crate::services::static_files::StaticRoot;
+use crate::response::header_value;
+use crate::routing::Routes;
+use crate::routing::cors::{CorsPolicies, Preflight, preflight};
+use crate::routing::endpoints::Endpoints;
+use crate::routing::via::Via;
 use crate::sessions::Sealer;
+use crate::static_files::StaticRoot;
 use crate::tls::{CertificateError, server_config};
 use crate::tokens::dpop::Nonces;
-use crate::tokens::{Access, Issuer, KeyError, KeyRing, LoadedKey, UnixSeconds, Verifier};
+use crate::tokens::{Access, AssertionIssuer, Issuer, KeyError, KeyRing, LoadedKey, UnixSeconds, Verifier};
 use crate::upstream::{Upstream, UpstreamError};
 use crate::users::{UserFileErrors, UserSources};
 
@@ -42,7 +44,7 @@ pub(crate) struct RuntimeConfig {
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) jwks: Bytes,
     /// Where an upstream gets assertions.
-    pub(crate) assertions: Option<Arc<Assertions>>,
+    pub(crate) assertions: Option<Arc<AssertionIssuer>>,
     /// Of proofs of possession, where they need one.
     pub(crate) nonces: Option<Arc<Nonces>>,
     /// Other issuers, in the order of the configuration.
@@ -55,7 +57,7 @@ pub(crate) struct RuntimeConfig {
     pub(crate) tls: Option<Arc<ServerConfig>>,
     /// The files of the certificates and when each expires, in seconds since 1970.
     pub(crate) certificate_expiries: Vec<(String, i64)>,
-    pub(crate) hsts: Option<Arc<Hsts>>,
+    pub(crate) hsts: Option<HeaderValue>,
     /// Reloads its users by itself when the users file changes.
     pub(crate) users: Arc<UserSources>,
     /// For the secrets of second factors.
@@ -208,13 +210,23 @@ impl RuntimeConfig {
             upstreams,
             certificate_expiries: tls.as_ref().map(|tls| tls.expiries.clone()).unwrap_or_default(),
             tls: tls.map(|tls| tls.config),
-            hsts: settings.server.tls.as_ref().and_then(|tls| tls.hsts).map(|hsts| Arc::new(Hsts::new(hsts))),
+            hsts: settings.server.tls.as_ref().and_then(|tls| tls.hsts).map(hsts),
             users,
             keys,
-            sealer: Arc::new(Sealer::new(settings.mfa.secret.as_deref())),
+            sealer: Arc::new(Sealer::new(settings.mfa.secret.as_ref().map(|secret| secret.as_slice()))),
             tells_authentication: settings.asks_authentication(),
             settings,
         })
+    }
+
+    /// The gateway's own endpoint that a request is for.
+    pub(crate) fn endpoint_of(&self, request: RequestView<'_>) -> Option<Endpoint> {
+        self.endpoints.of_request(&self.routes, self.browser.is_some(), request)
+    }
+
+    /// What becomes of a request that may be a CORS preflight.
+    pub(crate) fn preflight(&self, request: RequestView<'_>) -> Option<Preflight> {
+        preflight(&self.cors, &self.routes, &self.endpoints, request)
     }
 
     /// The same with keys that are loaded anew.
@@ -279,13 +291,18 @@ impl std::fmt::Display for KeyChange {
     }
 }
 
+/// The value of `Strict-Transport-Security`; `max_age` is how long browsers remember it.
+pub(crate) fn hsts(max_age: Duration) -> HeaderValue {
+    header_value(&format!("max-age={}", max_age.as_secs()))
+}
+
 /// Keys, and what is made of them.
 struct LoadedKeys {
     keys: Vec<LoadedKey>,
     jwks: Bytes,
     issuer: Arc<Issuer>,
     verifier: Arc<Verifier>,
-    assertions: Option<Arc<Assertions>>,
+    assertions: Option<Arc<AssertionIssuer>>,
 }
 
 impl LoadedKeys {
@@ -308,10 +325,7 @@ impl LoadedKeys {
         let assertion_ring = load_assertion_keys(settings, now, access)?;
         let jwks = KeyRing::jwks([&ring].into_iter().chain(&assertion_ring))?;
         let assertions = assertion_ring.map(|ring| {
-            Arc::new(Assertions {
-                issuer: ring.into_assertion_issuer(&settings.tokens.issuer, settings.upstream_assertion.ttl),
-                settings: settings.upstream_assertion.clone(),
-            })
+            Arc::new(ring.into_assertion_issuer(&settings.tokens.issuer, settings.upstream_assertion.ttl))
         });
         let keys = ring.keys();
         let compat = Some(&settings.compat).filter(|compat| compat.is_on());

@@ -5,10 +5,11 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
 
-use crate::proxy::session_expiry::{ExpiryReason, SessionExpiry};
-use crate::proxy::websocket::Tunnel;
-use crate::runtime::Worker;
+use crate::identity::session_expiry::{ExpiryReason, SessionExpiry};
+use crate::net::{ReadBuffer, Socket};
+use crate::sessions::Revocations;
 use crate::telemetry::AbortReason;
+use crate::tokens::UnixSeconds;
 
 /// Poll interval of requests in flight: the end of a session takes effect on them within this time.
 pub(crate) const WATCH_INTERVAL: Duration = Duration::from_millis(250);
@@ -44,6 +45,24 @@ pub(crate) struct StreamState {
     pub(crate) task: RefCell<Option<Waker>>,
 }
 
+/// The tunnel that a connection becomes once the upstream has accepted an upgrade.
+#[derive(Debug)]
+pub(crate) struct Tunnel {
+    pub(crate) upstream: Rc<Socket>,
+    /// What was received behind the head of the 101.
+    pub(crate) input: ReadBuffer,
+    /// Counts it against its server for as long as it lasts.
+    pub(crate) _permit: Box<dyn std::fmt::Debug>,
+    /// Set by the access log's layer.
+    pub(crate) log: Option<Box<dyn TunnelLog>>,
+}
+
+/// The access log entry that is written when a tunnel ends.
+pub(crate) trait TunnelLog: std::fmt::Debug {
+    /// `bytes` went to the client.
+    fn finish(self: Box<Self>, bytes: u64);
+}
+
 impl StreamState {
     /// For an HTTP/1.1 connection, reused by one request after the other.
     pub(crate) fn of_http1_connection() -> Rc<StreamState> {
@@ -73,8 +92,13 @@ impl StreamState {
 
     /// Checks whether the exchange may go on; called every [`WATCH_INTERVAL`] while it is in flight.
     /// `write_timeout` is how long the client may stall.
-    pub(crate) fn watch(&self, worker: &Worker, write_timeout: Duration) -> Option<AbortReason> {
-        let session = self.session.borrow().as_ref().and_then(|session| session.check(worker));
+    pub(crate) fn watch(
+        &self,
+        revocations: &Revocations,
+        now: UnixSeconds,
+        write_timeout: Duration,
+    ) -> Option<AbortReason> {
+        let session = self.session.borrow().as_ref().and_then(|session| session.check(revocations, now));
         let reason = match session {
             Some(ExpiryReason::Revoked) => Some(AbortReason::SessionRevoked),
             Some(ExpiryReason::Expired) => Some(AbortReason::SessionExpired),

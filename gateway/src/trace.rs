@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use crate::config::RouteRef;
-use crate::layers::route::MatchResult;
+use crate::routing::MatchResult;
 use crate::tokens::{TokenError, VerifiedClaims};
 
 /// The decisions of one request. Only the worker of a dry run has one: a served request is not traced.

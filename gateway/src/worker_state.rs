@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::auth::assertion_cache::AssertionCache;
-use crate::auth::token_cache::TokenCache;
+use crate::identity::assertion_cache::AssertionCache;
+use crate::identity::token_cache::TokenCache;
 use crate::runtime_config::RuntimeConfig;
 use crate::telemetry::{RouteCounters, WorkerMetrics};
 use crate::upstream::{Upstream, UpstreamPool};

@@ -141,14 +141,14 @@ mod tests {
 
     #[test]
     fn the_scheme_of_bound_tokens_is_known_where_they_are_accepted() {
-        let head = crate::request::test_support::head("GET / HTTP/1.1\r\nAuthorization: dpop  a.b.c\r\n");
+        let head = crate::admission::test_support::head("GET / HTTP/1.1\r\nAuthorization: dpop  a.b.c\r\n");
         assert!(
             matches!(Bearer::of_either(&head, false), Ok(None)),
             "it is another scheme, such as the app's"
         );
         let bearer = Bearer::of_either(&head, true).unwrap().unwrap();
         assert_eq!((bearer.as_bytes(), bearer.scheme()), (&b"a.b.c"[..], Scheme::Dpop { proof: None }));
-        let head = crate::request::test_support::head("GET / HTTP/1.1\r\nAuthorization: DPoP\r\n");
+        let head = crate::admission::test_support::head("GET / HTTP/1.1\r\nAuthorization: DPoP\r\n");
         assert_eq!(Bearer::of_either(&head, true).unwrap_err(), Rejection::BearerWithoutSpace);
     }
 

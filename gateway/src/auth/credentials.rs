@@ -1,16 +1,17 @@
 //! What a request shows to say who sends it: a token, Basic credentials, or the cookies of a browser's session. Found here for every route.
 
+use crate::admission::RequestView;
 use crate::auth::basic::BasicCredentials;
 use crate::auth::bearer::Bearer;
 use crate::auth::dpop;
+use crate::auth::websocket;
+use crate::browser::Browser;
 use crate::browser::cookies::SessionCookies;
-use crate::browser::{Browser, own_origin};
 use crate::config::Dpop;
 use crate::issuers::{IssuerSet, Jws};
-use crate::layers::route::{Forwarding, Route, Target};
-use crate::proxy::websocket;
 use crate::rejection::Rejection;
-use crate::request::{RequestContext, RequestView};
+use crate::request::RequestContext;
+use crate::routing::{Forwarding, Route, Target};
 use crate::sessions::personal_token::PresentedToken;
 
 /// The credentials of a request; nothing of them is verified.
@@ -58,7 +59,7 @@ pub(crate) fn credentials<'r>(
 
 /// The session's cookies of a request.
 pub(crate) fn browser_cookies<'r>(browser: &Browser, context: &'r RequestContext) -> SessionCookies<'r> {
-    browser.session_cookies(context.head.headers(), own_origin(context))
+    browser.session_cookies(context.head.headers(), context.own_origin())
 }
 
 fn from_bearer<'r>(

@@ -5,15 +5,14 @@ use std::borrow::Cow;
 use http::HeaderName;
 
 use crate::auth::bearer::{Bearer, Scheme};
-use crate::auth::identity::Identity;
-use crate::browser::own_origin;
 use crate::config::{Dpop, Revocation, Store};
 use crate::http1::{CanonicalTarget, HeaderKind};
-use crate::layers::route::Route;
+use crate::identity::Identity;
+use crate::rejection::store_unavailable;
 use crate::rejection::{ProofProblem, ProofRefusal, Rejection};
 use crate::request::RequestContext;
 use crate::response::{Response, header_value};
-use crate::services::endpoints::store_unavailable;
+use crate::routing::Route;
 use crate::telemetry::ProofOutcome;
 use crate::tokens::KeyThumbprint;
 use crate::tokens::dpop::{Claimed, ExpectedProof, HttpUri, NonceState, ProofId, verify};
@@ -189,7 +188,7 @@ fn check(context: &RequestContext, proof: &[u8], purpose: Purpose<'_>) -> Result
 /// The address of the request as its client wrote it: before proxies that are trusted have changed anything.
 fn request_uri(context: &RequestContext) -> Option<HttpUri> {
     let head = &context.head;
-    let origin = own_origin(context);
+    let origin = context.own_origin();
     let target = CanonicalTarget::parse(head.method(), head.target()).ok()?;
     let path = context.client.prefix(head) + target.as_str();
     HttpUri::new(origin.scheme.name(), &origin.host_with_port(), &path)

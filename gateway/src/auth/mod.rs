@@ -1,12 +1,9 @@
-//! Authentication of requests: their credentials, verified identities, and the token cache.
+//! Authentication of requests: their credentials, and the proofs that belong to them.
 
-pub(crate) mod assertion_cache;
+pub(crate) mod authenticate;
 pub(crate) mod basic;
 pub(crate) mod bearer;
-pub(crate) mod claim_format;
 pub(crate) mod credentials;
 pub(crate) mod dpop;
-pub(crate) mod identity;
-pub(crate) mod password_memory;
-pub(crate) mod required_claim;
-pub(crate) mod token_cache;
+pub(crate) mod other_issuers;
+pub(crate) mod websocket;

@@ -24,12 +24,11 @@ use csrf::RequestSource;
 use pages::{PageSettings, Pages};
 use return_address::{ReturnAddress, return_address};
 
-use crate::client_addr::{RequestOrigin, Scheme};
+use crate::client_addr::{ClientAddr, RequestOrigin, Scheme};
 use crate::config::{self, RememberMe};
 use crate::http1::{CanonicalTarget, Headers, RequestHead};
 use crate::rejection::Rejection;
-use crate::request::RequestContext;
-use crate::services::token_response::IssuedTokens;
+use crate::sessions::IssuedTokens;
 
 /// What a response does to the session's cookies.
 #[derive(Debug, Clone)]
@@ -89,15 +88,20 @@ impl Browser {
     }
 
     /// Where `text`, which came with a request, may lead back to: never to the sign-in pages themselves.
-    pub(crate) fn return_address(&self, context: &RequestContext, text: &str) -> ReturnAddress {
-        self.address_below(text, own_origin(context), context.client.prefix(&context.head))
+    pub(crate) fn return_address(
+        &self,
+        head: &RequestHead,
+        client: &ClientAddr,
+        text: &str,
+    ) -> ReturnAddress {
+        self.address_below(text, client.own_origin(head), client.prefix(head))
     }
 
     /// The address of the request's own page.
-    pub(crate) fn own_address(&self, context: &RequestContext) -> ReturnAddress {
-        let target = CanonicalTarget::parse(context.head.method(), context.head.target());
+    pub(crate) fn own_address(&self, head: &RequestHead, client: &ClientAddr) -> ReturnAddress {
+        let target = CanonicalTarget::parse(head.method(), head.target());
         let target = target.as_ref().map_or("", |target| target.as_str());
-        self.return_address(context, &(context.client.prefix(&context.head) + target))
+        self.return_address(head, client, &(client.prefix(head) + target))
     }
 
     fn address_below(&self, text: &str, own: RequestOrigin<'_>, prefix: String) -> ReturnAddress {
@@ -113,9 +117,8 @@ impl Browser {
     }
 
     /// Refuses a request that a page of somebody else has sent, which may have a session's cookies by no one's doing.
-    pub(crate) fn require_own_page(&self, context: &RequestContext) -> Result<(), Rejection> {
-        match RequestSource::of(context.head.headers()).is_trusted(own_origin(context), &self.trusted_origins)
-        {
+    pub(crate) fn require_own_page(&self, head: &RequestHead, client: &ClientAddr) -> Result<(), Rejection> {
+        match RequestSource::of(head.headers()).is_trusted(client.own_origin(head), &self.trusted_origins) {
             true => Ok(()),
             false => Err(Rejection::ForeignPage),
         }
@@ -167,11 +170,4 @@ impl Browser {
 pub(crate) fn accept_language(head: &RequestHead) -> &[u8] {
     let field = head.headers().iter().find(|field| field.name.eq_ignore_ascii_case(b"accept-language"));
     field.map_or(b"", |field| field.value)
-}
-
-/// Where a browser sent a request, as far as trusted proxies tell.
-pub(crate) fn own_origin(context: &RequestContext) -> RequestOrigin<'_> {
-    let host =
-        context.head.headers().only(crate::http1::HeaderKind::Host).map_or(&b""[..], |field| field.value);
-    context.client.origin(&context.head, std::str::from_utf8(host).unwrap_or_default())
 }

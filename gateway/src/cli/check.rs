@@ -146,7 +146,7 @@ fn hosts_without(names: &[String], routes: &[Route]) -> BTreeSet<String> {
 fn check_keys(settings: &Settings, now: UnixSeconds) -> Result<KeyRing, crate::tokens::KeyError> {
     let mut tokens = settings.tokens.clone();
     if matches!(&tokens.signing, Signing::Kept { dir, .. } if !KeyStore::list_path(dir).exists()) {
-        tokens.signing = Signing::Secret { algorithm: Algorithm::HS256, secret: vec![0; 32] };
+        tokens.signing = Signing::Secret { algorithm: Algorithm::HS256, secret: vec![0; 32].into() };
     }
     KeyRing::load(&tokens, now, &[], Access::Examine)
 }

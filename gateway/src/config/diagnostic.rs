@@ -14,7 +14,7 @@ type Report = Vec<Group<'static>>;
 const MAX_WIDTH: usize = 160;
 
 /// The names of warnings, by which they can be silenced.
-pub(crate) const WARNINGS: [&str; 28] = [
+pub(crate) const WARNINGS: [&str; 29] = [
     "address-in-use",
     "admin-exposed",
     "basic-with-dpop",
@@ -33,6 +33,7 @@ pub(crate) const WARNINGS: [&str; 28] = [
     "plain-ldap",
     "readable-by-others",
     "route-bypass",
+    "served-secrets",
     "shadowed-path",
     "store-unavailable",
     "tracing-off",

@@ -27,6 +27,9 @@ impl KeyInfo {
     /// The default as it is written in TOML.
     pub(crate) fn default_toml(&self) -> Option<String> {
         let Fallback::Text(text) = self.default else { return None };
+        if self.required.is_some() {
+            return None;
+        }
         let is_number = || text.parse::<u64>().is_ok();
         Some(match &self.shape {
             Shape::List(_) if text.is_empty() => "[]".to_owned(),
@@ -47,7 +50,7 @@ impl KeyInfo {
         match (&self.default, self.default_toml()) {
             (_, Some(toml)) => format!("`{toml}`"),
             (Fallback::Computed(words), _) => (*words).to_owned(),
-            _ if self.required => "has to be given".to_owned(),
+            _ if self.required.is_some() => "has to be given".to_owned(),
             _ => "none".to_owned(),
         }
     }

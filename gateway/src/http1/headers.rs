@@ -184,7 +184,7 @@ pub(crate) fn place(head: &[u8], part: &[u8]) -> Range<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::test_support::head;
+    use crate::admission::test_support::head;
 
     #[test]
     fn fields_are_found_by_kind_whatever_their_case() {

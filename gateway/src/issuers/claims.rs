@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::auth::required_claim::satisfies;
 use crate::config::{IssuerSettings, TokenUse};
+use crate::tokens::satisfies;
 use crate::tokens::{ClaimValue, OtherClaims, TokenError, UnixSeconds, VerifiedClaims};
 
 /// Maximum length of a user's name or id, in bytes.

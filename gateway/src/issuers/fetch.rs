@@ -20,8 +20,8 @@ use url::{Host, Url};
 
 use super::address::{Reach, Scope, scope};
 use super::shown;
+use crate::net::{connect_any, is_localhost};
 use crate::tls::in_words;
-use crate::upstream::{connect_any, is_localhost};
 
 /// Maximum length of an answer, in bytes.
 const MAX_ANSWER_LEN: usize = 1 << 20;

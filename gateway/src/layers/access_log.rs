@@ -1,6 +1,5 @@
 //! Access log and request metrics: one entry and one count per request, when its response has ended.
 
-use std::borrow::Cow;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -14,11 +13,12 @@ use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use crate::grpc;
-use crate::http1::{HeaderKind, RequestHead, Version};
+use crate::http1::Version;
 use crate::layers::request_spans;
 use crate::request::{Received, RequestContext};
-use crate::response::{AbortedBody, Body, Response};
-use crate::telemetry::{AbortReason, AccessRecord, ProofOutcome};
+use crate::response::{Body, Response};
+use crate::stream_state::TunnelLog;
+use crate::telemetry::{AbortReason, AccessRecord, ProofOutcome, logged_host, logged_request_line};
 
 /// The logged status of a request whose client disconnected before a response (nginx's 499).
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -91,7 +91,7 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for AccessLogFutur
             if let Some(stream) = stream
                 && let Some(tunnel) = &mut *stream.tunnel.borrow_mut()
             {
-                tunnel.log = log.take();
+                tunnel.log = log.take().map(|log| Box::new(log) as Box<dyn TunnelLog>);
             }
         } else if bodiless && let Some(log) = &mut log {
             log.outcome = Outcome::Complete;
@@ -124,9 +124,8 @@ enum Outcome {
     Aborted(AbortReason),
 }
 
-impl ResponseLog {
-    /// Finishes the entry of an upgraded connection; `bytes` went to the client.
-    pub(crate) fn finish_tunnel(mut self, bytes: u64) {
+impl TunnelLog for ResponseLog {
+    fn finish(mut self: Box<Self>, bytes: u64) {
         self.bytes = bytes;
         self.outcome = Outcome::Complete;
     }
@@ -187,64 +186,6 @@ impl Drop for ResponseLog {
     }
 }
 
-/// Method and path of a request; `-` where its first line could not be read.
-pub(crate) fn logged_request_line(head: &RequestHead) -> (&str, Cow<'_, str>) {
-    match head.has_request_line() {
-        true => (head.method().as_str(), logged_path(head.target())),
-        false => ("-", "-".into()),
-    }
-}
-
-/// The path of a target without its query, which may contain secrets; in absolute form without the authority.
-fn logged_path(target: &[u8]) -> Cow<'_, str> {
-    let path = target.split(|&b| b == b'?').next().unwrap_or(target);
-    let authority = path.windows(3).position(|w| w == b"://").filter(|_| !path.starts_with(b"/"));
-    let path = match authority {
-        Some(at) => {
-            path[at + 3..].iter().position(|&b| b == b'/').map_or(&b"/"[..], |slash| &path[at + 3 + slash..])
-        }
-        None => path,
-    };
-    let path = String::from_utf8_lossy(path);
-    let has_parameters = memchr::memchr2_iter(b';', b'%', path.as_bytes()).any(|at| {
-        let escape = path.as_bytes().get(at..at + 3);
-        path.as_bytes()[at] == b';' || escape.is_some_and(|escape| escape.eq_ignore_ascii_case(b"%3b"))
-    });
-    if has_parameters { without_parameters(&path).into() } else { path }
-}
-
-/// The path with the values of its path parameters (`/x;name=value`) masked, for tokens and session ids are among them.
-fn without_parameters(path: &str) -> String {
-    let masked = path.split('/').map(|segment| {
-        let encoded = segment.to_ascii_lowercase().find("%3b");
-        let Some(start) = segment.find(';').into_iter().chain(encoded).min() else {
-            return segment.to_owned();
-        };
-        let (name, parameters) = segment.split_at(start);
-        let parameters =
-            parameters.replace("%3b", ";").replace("%3B", ";").replace("%3d", "=").replace("%3D", "=");
-        let masked = parameters.split(';').map(|parameter| match parameter.split_once('=') {
-            Some((name, _)) => format!("{name}=***"),
-            // A token may stand there by itself.
-            None if parameter.len() > MAX_PARAMETER_NAME => "***".to_owned(),
-            None => parameter.to_owned(),
-        });
-        name.to_owned() + &masked.collect::<Vec<_>>().join(";")
-    });
-    masked.collect::<Vec<_>>().join("/")
-}
-
-/// What is longer is no name of a parameter, in bytes.
-const MAX_PARAMETER_NAME: usize = 32;
-
-pub(crate) fn logged_host(head: &RequestHead) -> &str {
-    let field = head.headers().only(HeaderKind::Host);
-    field
-        .and_then(|field| std::str::from_utf8(field.value).ok())
-        .filter(|host| !host.is_empty())
-        .unwrap_or("-")
-}
-
 fn protocol(version: Version) -> &'static str {
     match version {
         Version::Http10 => "HTTP/1.0",
@@ -259,7 +200,7 @@ pub(crate) struct LoggedBody {
     body: Body,
     log: Option<ResponseLog>,
     /// Why the body ends early, held back for so many polls.
-    failed: Option<(AbortedBody, u8)>,
+    failed: Option<(AbortReason, u8)>,
 }
 
 /// hyper resets a stream ahead of what it has queued, and drops what it has not written to a connection. So that an abort never
@@ -270,14 +211,14 @@ impl LoggedBody {
     /// The end of a body that failed: over HTTP/2 as trailers where that is gRPC, and otherwise as an error.
     fn fail(
         &mut self,
-        aborted: AbortedBody,
+        aborted: AbortReason,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, AbortedBody>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, AbortReason>>> {
         let Some(log) = &mut self.log else { return Poll::Ready(Some(Err(aborted))) };
-        log.outcome = Outcome::Aborted(aborted.reason);
+        log.outcome = Outcome::Aborted(aborted);
         let head = &log.context.head;
         if head.version() == Version::Http2 && grpc::call_type(head).is_some() {
-            return Poll::Ready(Some(Ok(Frame::trailers(grpc_trailers(aborted.reason)))));
+            return Poll::Ready(Some(Ok(Frame::trailers(grpc_trailers(aborted)))));
         }
         self.failed = Some((aborted, POLLS_BEFORE_RESET));
         cx.waker().wake_by_ref();
@@ -302,12 +243,12 @@ impl LoggedBody {
 
 impl http_body::Body for LoggedBody {
     type Data = Bytes;
-    type Error = AbortedBody;
+    type Error = AbortReason;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, AbortedBody>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, AbortReason>>> {
         if let Some((aborted, polls)) = self.failed.take() {
             if polls == 0 {
                 return Poll::Ready(Some(Err(aborted)));
@@ -319,7 +260,7 @@ impl http_body::Body for LoggedBody {
         if let Some(log) = &self.log
             && let Some(reason) = log.context.stream.abort.get()
         {
-            return self.fail(AbortedBody { reason }, cx);
+            return self.fail(reason, cx);
         }
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         let Some(log) = &mut self.log else { return polled };
@@ -333,8 +274,8 @@ impl http_body::Body for LoggedBody {
                 log.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
             }
             Poll::Ready(Some(Err(aborted))) => {
-                let reason = aborted.reason;
-                return self.fail(AbortedBody { reason }, cx);
+                let reason = *aborted;
+                return self.fail(reason, cx);
             }
         }
         if self.body.is_end_stream()
@@ -352,39 +293,5 @@ impl http_body::Body for LoggedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::request::test_support::head;
-
-    #[test]
-    fn a_logged_path_has_no_query_and_no_authority() {
-        for (target, path) in [
-            ("/", "/"),
-            ("/a/b?token=secret", "/a/b"),
-            ("/a?u=http://b/c", "/a"),
-            ("http://a.example/x?y", "/x"),
-            ("http://a.example", "/"),
-            ("/redirect/http://b/c", "/redirect/http://b/c"),
-            ("*", "*"),
-        ] {
-            assert_eq!(logged_path(target.as_bytes()), path, "{target}");
-        }
-    }
-
-    #[test]
-    fn a_logged_host_is_the_only_one_or_a_dash() {
-        for (fields, host) in [
-            ("Host: a.example:80\r\n", "a.example:80"),
-            ("", "-"),
-            ("Host: \r\n", "-"),
-            ("Host: a\r\nHost: b\r\n", "-"),
-            ("Host: \u{e9}\r\n", "\u{e9}"),
-        ] {
-            assert_eq!(logged_host(&head(&format!("GET / HTTP/1.1\r\n{fields}"))), host, "{fields:?}");
-        }
     }
 }

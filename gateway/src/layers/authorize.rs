@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use crate::auth::identity::Identity;
-use crate::auth::required_claim::satisfies;
+use crate::auth::authenticate::missing;
 use crate::config::Access;
-use crate::layers::authenticate::missing;
-use crate::layers::route::Route;
+use crate::identity::Identity;
 use crate::rejection::{Rejection, StepUp};
 use crate::request::{Authenticated, Authorized};
+use crate::routing::Route;
+use crate::tokens::satisfies;
 use crate::tokens::{ClaimValue, UnixSeconds};
 
 /// The step from [`Authenticated`] to [`Authorized`].
@@ -99,9 +99,9 @@ fn check_authentication(
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::auth::identity::test_support::{NOW, identity};
     use crate::config::test_support::settings;
-    use crate::layers::route::Routes;
+    use crate::identity::test_support::{NOW, identity};
+    use crate::routing::Routes;
     use serde_json::json;
 
     #[test]

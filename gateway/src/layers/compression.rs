@@ -7,11 +7,11 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use crate::content_coding::ContentCoding;
-use crate::layers::route::Target;
-use crate::proxy::compression::{coding_for, compress};
 use crate::rejection::Rejection;
 use crate::request::Authorized;
 use crate::response::Response;
+use crate::response::compression::{coding_for, compress};
+use crate::routing::Target;
 
 /// Compresses responses; those of other routes pass.
 #[derive(Debug, Clone, Copy)]

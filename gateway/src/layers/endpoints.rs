@@ -6,11 +6,9 @@ use std::task::{Context, Poll};
 use futures_util::future::Either;
 use tower::{Layer, Service};
 
-use crate::config::Endpoint;
 use crate::rejection::Rejection;
-use crate::request::{Admitted, RequestView};
+use crate::request::Admitted;
 use crate::response::Response;
-use crate::runtime_config::RuntimeConfig;
 use crate::services::endpoints::EndpointRequest;
 
 /// Passes requests for the gateway's endpoints to the service `endpoints`, and all others on.
@@ -55,7 +53,7 @@ where
 
     fn call(&mut self, request: Admitted) -> Self::Future {
         let context = request.context();
-        match endpoint(&context.state.config, request.view()) {
+        match context.state.config.endpoint_of(request.view()) {
             Some(endpoint) => {
                 context.record.endpoint.set(Some(endpoint.label()));
                 let request = EndpointRequest { endpoint, request };
@@ -64,13 +62,4 @@ where
             None => Either::Right(self.inner.call(request)),
         }
     }
-}
-
-/// The endpoint of a request. One with a method that its endpoint does not take is for the route of that path, if there
-/// is one: an app may have a page at `/login`.
-pub(crate) fn endpoint(config: &RuntimeConfig, request: RequestView<'_>) -> Option<Endpoint> {
-    let endpoint = config.endpoints.find(request.decoded_path())?;
-    let is_taken = endpoint.takes(request.method(), config.browser.is_some());
-    let has_route = || config.routes.select(request).is_ok();
-    (is_taken || (endpoint != Endpoint::LoginContinue && !has_route())).then_some(endpoint)
 }

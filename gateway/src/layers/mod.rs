@@ -11,7 +11,6 @@ pub(crate) mod decorate;
 pub(crate) mod endpoints;
 pub(crate) mod hsts;
 pub(crate) mod options;
-pub(crate) mod other_issuers;
 pub(crate) mod rejections;
 pub(crate) mod request_id;
 pub(crate) mod request_spans;

@@ -6,14 +6,15 @@ use http::header::ALLOW;
 use http::{Method, StatusCode};
 use tower::{Layer, Service};
 
+use crate::admission::RequestView;
+use crate::admission::USUAL_METHODS;
 use crate::config::Endpoint;
 use crate::http1::HeaderKind;
-use crate::layers::admission::USUAL_METHODS;
-use crate::layers::cors::{Preflight, preflight};
 use crate::layers::step::StepFuture;
 use crate::rejection::Rejection;
-use crate::request::{Admitted, PREFLIGHT_PASSED, RequestView};
+use crate::request::{Admitted, PREFLIGHT_PASSED};
 use crate::response::{self, Response};
+use crate::routing::cors::Preflight;
 use crate::runtime_config::RuntimeConfig;
 
 /// Handles preflights, `OPTIONS *` and an `OPTIONS` for which this is the last hop.
@@ -47,7 +48,7 @@ impl<S: Service<Admitted, Response = Response, Error = Rejection>> Service<Admit
         let (view, context) = (request.view(), request.context());
         // A verdict on an OPTIONS request is requested by OPTIONS.
         if *view.method() == Method::OPTIONS && !asks_for_verdict(&context.state.config, view) {
-            match preflight(&context.state.config, view) {
+            match context.state.config.preflight(view) {
                 Some(Preflight::Answered { route, response, problem }) => {
                     context.record.route.set(route);
                     let outcome = if problem.is_none() { "preflight_allowed" } else { "preflight_refused" };
@@ -91,7 +92,7 @@ fn options_of_the_gateway(request: RequestView<'_>) -> Option<Response> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::test_support::AdmittedHead;
+    use crate::admission::test_support::AdmittedHead;
 
     #[test]
     fn options_about_the_gateway_are_answered_here_and_others_go_on() {

@@ -22,10 +22,10 @@ use crate::browser::refusal::{self, RefusalForm, RefusedRequest};
 use crate::config::Dpop;
 use crate::grpc;
 use crate::http1::{HeaderKind, Headers};
-use crate::layers::route::Route;
 use crate::rejection::{Code, DpopChallenge, Rejection};
 use crate::request::{Received, RequestContext};
 use crate::response::{self, Body, Response};
+use crate::routing::Route;
 use crate::services::handover::to_sign_in;
 use crate::services::oauth::resource_metadata_uri;
 use crate::services::sign_in_page::see_other;
@@ -197,7 +197,7 @@ fn for_browser(rejection: &Rejection, context: &RequestContext) -> Option<Respon
     let mut response = match form {
         RefusalForm::Problem => return None,
         RefusalForm::SignIn => {
-            let back = browser.own_address(context);
+            let back = browser.own_address(&context.head, &context.client);
             return Some(match rejection {
                 // Who is signed in proves the identity anew.
                 Rejection::StepUpRequired(step_up) => {
@@ -212,8 +212,8 @@ fn for_browser(rejection: &Rejection, context: &RequestContext) -> Option<Respon
             let referer = head.headers().iter().find(|field| field.name.eq_ignore_ascii_case(b"referer"));
             let referer = referer.and_then(|field| std::str::from_utf8(field.value).ok()).unwrap_or_default();
             let return_to = match is_read {
-                true => browser.own_address(context),
-                false => browser.return_address(context, referer),
+                true => browser.own_address(&context.head, &context.client),
+                false => browser.return_address(&context.head, &context.client, referer),
             };
             let identity = context.record.identity.borrow();
             let refusal = match (rejection, rejection.code()) {

@@ -150,7 +150,7 @@ where
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::request::test_support::head;
+    use crate::admission::test_support::head;
 
     #[test]
     fn only_a_trusted_proxys_one_well_formed_id_is_kept() {

@@ -3,9 +3,11 @@
 use tokio::time::Instant;
 
 use crate::http1::Version;
-use crate::layers::access_log::{logged_host, logged_request_line};
 use crate::request::{RequestContext, RequestTrace};
-use crate::telemetry::{EndpointLabel, FinishedRequest, FinishedUpstreamRequest, SpanExporter, spans};
+use crate::telemetry::{
+    EndpointLabel, FinishedRequest, FinishedUpstreamRequest, SpanExporter, logged_host, logged_request_line,
+    spans,
+};
 
 /// Exports the spans of a request whose trace is sampled. `error` is why it was refused, or why its response is
 /// incomplete.
@@ -45,7 +47,7 @@ pub(crate) fn export(
         trace: &trace.context,
         method,
         path: &path,
-        scheme: crate::browser::own_origin(context).scheme.name(),
+        scheme: context.own_origin().scheme.name(),
         host: logged_host(head),
         version: match head.version() {
             Version::Http10 => "1.0",

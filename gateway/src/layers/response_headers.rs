@@ -6,7 +6,6 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use crate::proxy::header_edits::HeaderTemplateContext;
 use crate::rejection::Rejection;
 use crate::request::Authorized;
 use crate::response::{Response, append_lines};
@@ -45,7 +44,7 @@ where
     fn call(&mut self, request: Authorized) -> Self::Future {
         let edit = request.route().response_headers.as_ref().map(|edits| {
             let mut lines = Vec::new();
-            let written = edits.push_lines(HeaderTemplateContext::of(&request), &mut lines);
+            let written = edits.push_lines(request.template_context(), &mut lines);
             let (state, route) = (std::rc::Rc::clone(&request.context().state), request.route().index);
             Box::new(Edit { written: written.map(|()| lines), state, route })
         });

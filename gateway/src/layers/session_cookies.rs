@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::auth::credentials::browser_cookies;
 use crate::browser::cookies::{CookieKind, CookieScope};
-use crate::browser::{Browser, CookieChange, own_origin};
+use crate::browser::{Browser, CookieChange};
 use crate::layers::decorate::{Decorate, DecorateLayer};
 use crate::request::RequestContext;
 use crate::response::header_value;
@@ -40,7 +40,7 @@ fn is_targeted(name: &HeaderName) -> bool {
 
 fn set_cookies(browser: &Browser, context: &RequestContext, change: &CookieChange) -> Vec<String> {
     let cookies = &browser.cookies;
-    let scope = CookieScope::of(own_origin(context));
+    let scope = CookieScope::of(context.own_origin());
     let set = |kind, value: &str, max_age| cookies.set(kind, value, scope, max_age);
     let remembered = browser_cookies(browser, context).remember;
     match change {

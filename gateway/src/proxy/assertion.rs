@@ -5,19 +5,12 @@ use std::rc::Rc;
 
 use http::Method;
 
-use crate::auth::assertion_cache::AssertionScope;
-use crate::config::{AssertionBinding, UpstreamAssertion};
-use crate::layers::route::Forwarding;
+use crate::config::AssertionBinding;
+use crate::identity::assertion_cache::AssertionScope;
 use crate::rejection::Rejection;
 use crate::request::Authorized;
-use crate::tokens::{AssertionIssuer, AssertionRequest};
-
-/// `[upstream_assertion]`, prepared.
-#[derive(Debug)]
-pub(crate) struct Assertions {
-    pub(crate) issuer: AssertionIssuer,
-    pub(crate) settings: UpstreamAssertion,
-}
+use crate::routing::Forwarding;
+use crate::tokens::AssertionRequest;
 
 /// The field line with the assertion, for an upstream that gets one; `is_upgrade` where it switches protocols.
 ///
@@ -30,15 +23,12 @@ pub(crate) fn line(
     is_upgrade: bool,
 ) -> Result<Option<Rc<[u8]>>, Rejection> {
     let (context, view) = (request.context(), request.view());
-    let Some(assertions) = context.state.config.assertions.as_deref().filter(|_| forwarding.assertion) else {
+    let Some(issuer) = context.state.config.assertions.as_deref().filter(|_| forwarding.assertion) else {
         return Ok(None);
     };
-    let path = path(
-        assertions.settings.bind,
-        request.route().path(),
-        forwarding.new_prefix.as_deref(),
-        view.decoded_path(),
-    );
+    let settings = &context.state.config.settings.upstream_assertion;
+    let path =
+        path(settings.bind, request.route().path(), forwarding.new_prefix.as_deref(), view.decoded_path());
     // Over HTTP/2 an upgrade is a CONNECT, and the upstream gets a GET.
     let method = if is_upgrade { &Method::GET } else { view.method() };
     let scope = AssertionScope { upstream: forwarding.upstream, method, path: &path };
@@ -47,7 +37,7 @@ pub(crate) fn line(
     if let Some(known) = cache.get(scope, now) {
         return Ok(Some(known));
     }
-    let signed = assertions.issuer.issue(AssertionRequest {
+    let signed = issuer.issue(AssertionRequest {
         audience: context.state.upstream(forwarding.upstream).upstream().name(),
         claims: request.identity().map(|identity| identity.claims()),
         method: method.as_str(),
@@ -59,8 +49,8 @@ pub(crate) fn line(
         Rejection::SigningFailed
     })?;
     context.worker.metrics.assertion_signed();
-    let line: Rc<[u8]> = format!("{}: {signed}\r\n", assertions.settings.header).into_bytes().into();
-    cache.insert(scope, Rc::clone(&line), assertions.issuer.reusable_until(now));
+    let line: Rc<[u8]> = format!("{}: {signed}\r\n", settings.header).into_bytes().into();
+    cache.insert(scope, Rc::clone(&line), issuer.reusable_until(now));
     Ok(Some(line))
 }
 

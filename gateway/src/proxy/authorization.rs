@@ -3,8 +3,8 @@
 use crate::auth::basic::password_in;
 use crate::config::{Access, Dpop, UpstreamAuthorization};
 use crate::http1::HeaderKind;
-use crate::layers::route::Forwarding;
 use crate::request::{Authorized, RequestContext};
+use crate::routing::Forwarding;
 use crate::sessions::personal_token::PresentedToken;
 use crate::tokens::{UnixSeconds, Verifier};
 
@@ -34,7 +34,7 @@ pub(crate) fn passes_proof(context: &RequestContext, passes_authorization: bool)
 pub(crate) fn of_route<'f>(request: &Authorized, forwarding: &'f Forwarding) -> Option<&'f str> {
     let skipped = request.context().is_passed_preflight() && request.route().access == Access::Authenticated;
     match &forwarding.authorization {
-        UpstreamAuthorization::Set(value) if !skipped => Some(value),
+        UpstreamAuthorization::Set(value) if !skipped => Some(value.as_str()),
         _ => None,
     }
 }

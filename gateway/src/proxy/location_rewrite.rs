@@ -5,10 +5,10 @@ use http::Method;
 
 use crate::client_addr::Scheme;
 use crate::http1::{CanonicalTarget, Host};
-use crate::layers::route::Forwarding;
 use crate::proxy::upstream_request::is_destination;
 use crate::rejection::Rejection;
 use crate::request::Authorized;
+use crate::routing::Forwarding;
 
 /// What the app calls its addresses, and what clients call them.
 #[derive(Debug)]

@@ -3,11 +3,7 @@
 
 pub(crate) mod assertion;
 pub(crate) mod authorization;
-pub(crate) mod compression;
-pub(crate) mod header_edits;
 pub(crate) mod location_rewrite;
 pub(crate) mod original_request;
-pub(crate) mod session_expiry;
 pub(crate) mod upstream_request;
-pub(crate) mod via;
 pub(crate) mod websocket;

@@ -5,9 +5,9 @@
 
 use http::Method;
 
-use crate::auth::identity::IdentityHeaders;
 use crate::client_addr::Scheme;
 use crate::http1::{HeadLimits, HeaderField, HeaderKind, Host, RequestHead};
+use crate::identity::IdentityHeaders;
 use crate::proxy::upstream_request::is_reserved;
 use crate::rejection::Rejection;
 
@@ -246,7 +246,7 @@ fn is_taken_for_another(field: &HeaderField<'_>, reserved: &IdentityHeaders) -> 
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::request::test_support::head;
+    use crate::admission::test_support::head;
 
     const BY_FORWARDED: &str = "X-Forwarded-Method: PUT|X-Forwarded-Proto: https|X-Forwarded-Host: app.example|X-Forwarded-Uri: /a?b=c,d";
 

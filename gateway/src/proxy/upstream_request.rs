@@ -3,35 +3,16 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use crate::auth::identity::{Identity, IdentityHeaders};
+use crate::admission::RequestView;
 use crate::browser::cookies::Cookies;
 use crate::client_addr::ClientAddr;
 use crate::http1::{BodyFraming, HeaderField, HeaderKind, fold, split_lines};
-use crate::proxy::header_edits::HeaderEdits;
-use crate::proxy::via::Via;
+use crate::identity::{Identity, IdentityHeaders};
 use crate::proxy::websocket::Handshake;
-use crate::request::RequestView;
+use crate::routing::header_edits::HeaderEdits;
+use crate::routing::via::Via;
 use crate::telemetry::TraceContext;
-
-/// A request's head as it is sent to an upstream. Only [`build_upstream_request`] and [`build_http2_request`]
-/// make one, from an admitted request, so what was validated is what is sent.
-#[derive(Debug)]
-pub(crate) enum UpstreamRequest {
-    /// Request line and fields, including the empty line.
-    Http1(Vec<u8>),
-    Http2(Box<Http2Head>),
-}
-
-/// A head for HTTP/2; the scheme is that of the server that gets it.
-#[derive(Debug, Clone)]
-pub(crate) struct Http2Head {
-    pub(crate) method: Method,
-    /// Path and query, byte for byte.
-    pub(crate) target: Bytes,
-    /// The `:authority`.
-    pub(crate) host: Bytes,
-    pub(crate) headers: HeaderMap,
-}
+use crate::upstream::{Http2Head, UpstreamRequest};
 
 /// What a route and a connection add to a request.
 #[derive(Debug)]

@@ -14,11 +14,7 @@ use super::Rejection;
 use crate::clock::now_millis;
 use crate::config::Compat;
 use crate::http1::{HeaderKind, RequestHead};
-
-/// The verifier's reason for an algorithm that is not configured.
-pub(crate) const WRONG_ALGORITHM: &str = "alg is not that of the key";
-/// The verifier's reason for a wrong signature.
-pub(crate) const WRONG_SIGNATURE: &str = "the signature is wrong";
+use crate::tokens::{WRONG_ALGORITHM, WRONG_SIGNATURE};
 
 const MISSING_TYPE: &str =
     "Missing 'Bearer' type in 'Authorization' header. Expected 'Authorization: Bearer <JWT>'";

@@ -17,7 +17,6 @@ use crate::client_addr::ClientAddr;
 use crate::config::Settings;
 use crate::http1::HeadLimits;
 use crate::layers::access_log::LoggedBody;
-use crate::proxy::upstream_request::UpstreamRequest;
 use crate::rejection::Rejection;
 use crate::request::{Authorized, Incoming};
 use crate::request_body::RequestBody;
@@ -31,6 +30,7 @@ use crate::sessions::{SessionId, TokenId};
 use crate::stack::request_stack;
 use crate::stream_state::StreamState;
 use crate::tokens::{SigningError, TokenRequest, TokenType, UnixSeconds};
+use crate::upstream::UpstreamRequest;
 
 /// One worker's stack without a thread, around a proxy that builds the upstream request and sends nothing,
 /// with one client that has no connection. `benches/instructions` drives it.

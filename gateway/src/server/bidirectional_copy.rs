@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use crate::net::{Deadline, ReadBuffer, Socket};
 use crate::runtime::Worker;
-use crate::stream_state::{StreamState, WATCH_INTERVAL};
+use crate::stream_state::{StreamState, Tunnel, WATCH_INTERVAL};
 use crate::telemetry::AbortReason;
-use crate::upstream::Upgraded;
 
 /// Bytes per read.
 const READ_SIZE: usize = 16 * 1024;
@@ -35,23 +34,23 @@ pub(crate) enum TunnelEnd {
 pub(crate) async fn copy_bidirectional(
     client: &Socket,
     early: &mut ReadBuffer,
-    upstream: Upgraded,
+    tunnel: Tunnel,
     stream: &StreamState,
     worker: &Worker,
     timeout: Duration,
 ) -> (u64, TunnelEnd) {
     let mut up = Direction::new(std::mem::take(early));
-    let mut down = Direction::new(upstream.input);
+    let mut down = Direction::new(tunnel.input);
     let (mut quiet, mut watching) = (Deadline::default(), Deadline::default());
     let end = poll_fn(|cx| {
         while watching.poll_within(cx, WATCH_INTERVAL).is_ready() {
             watching.clear();
-            if let Some(reason) = stream.watch(worker, timeout) {
+            if let Some(reason) = worker.watch(stream, timeout) {
                 return Poll::Ready(TunnelEnd::Aborted(reason));
             }
         }
         let before = up.moved + down.moved;
-        let both = [up.poll(cx, client, &upstream.socket), down.poll(cx, &upstream.socket, client)];
+        let both = [up.poll(cx, client, &tunnel.upstream), down.poll(cx, &tunnel.upstream, client)];
         if up.moved + down.moved > before {
             quiet.clear();
         }

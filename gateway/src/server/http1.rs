@@ -166,7 +166,7 @@ async fn serve_requests<S: RequestStack>(line: &Rc<StrictConnection>, service: H
                     line.has_closed_behind_request()
                         && closed_since.get_or_insert_with(Instant::now).elapsed() >= HALF_CLOSE_GRACE
                 };
-                if in_flight && (line.stream.watch(&worker, write_timeout).is_some() || has_left()) {
+                if in_flight && (worker.watch(&line.stream, write_timeout).is_some() || has_left()) {
                     return Poll::Ready(End::Abort);
                 }
             }
@@ -221,10 +221,10 @@ async fn serve_tunnel(line: &StrictConnection, worker: &Worker) {
     let log = tunnel.log.take();
     let mut early = line.take_input();
     let (bytes, end) =
-        copy_bidirectional(&line.socket, &mut early, tunnel.upstream, &line.stream, worker, timeout).await;
+        copy_bidirectional(&line.socket, &mut early, *tunnel, &line.stream, worker, timeout).await;
     tracing::debug!(%end, "an upgraded connection has ended");
     if let Some(log) = log {
-        log.finish_tunnel(bytes);
+        log.finish(bytes);
     }
     line.socket.drain(Linger::BRIEF).await;
 }

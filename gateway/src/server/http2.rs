@@ -152,7 +152,7 @@ impl Streams {
     fn watch(&self, worker: &Worker, write_timeout: Duration) {
         self.states.borrow_mut().retain(|state| {
             let Some(state) = state.upgrade() else { return false };
-            if state.watch(worker, write_timeout).is_some() {
+            if worker.watch(&state, write_timeout).is_some() {
                 state.wake();
             }
             true

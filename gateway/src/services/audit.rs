@@ -1,9 +1,9 @@
 //! Audit events of requests.
 
-use crate::layers::access_log::{logged_host, logged_request_line};
 use crate::rejection::{Code, Rejection};
 use crate::request::RequestContext;
 use crate::telemetry::{AuditEvent, AuditedRequest, EndpointLabel};
+use crate::telemetry::{logged_host, logged_request_line};
 
 impl RequestContext {
     /// Writes an audit event about a user name in canonical form, or about a user's id.

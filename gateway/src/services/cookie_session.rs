@@ -4,9 +4,8 @@
 //! tokens travel with the response of each; how long one may be on its way is in [`Delivery`].
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -14,29 +13,20 @@ use tokio::sync::watch;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
+use crate::auth::authenticate::{authenticate, require_fresh_revocations};
 use crate::auth::bearer::Bearer;
-use crate::auth::identity::Identity;
 use crate::browser::cookies::SessionCookies;
 use crate::browser::navigation::{RequestPurpose, purpose};
 use crate::browser::{Browser, CookieChange};
 use crate::clock::now_millis;
-use crate::layers::authenticate::{authenticate, require_fresh_revocations};
+use crate::identity::Identity;
 use crate::rejection::Rejection;
 use crate::request::RequestContext;
+use crate::runtime::{FlightKey, RefreshResult};
 use crate::services::foreign;
 use crate::services::refresh::{redeem, verify};
-use crate::services::token_response::IssuedTokens;
 use crate::sessions::{SessionId, Sessions, TokenId};
 use crate::tokens::VerifiedClaims;
-
-type RefreshResult = Result<Arc<IssuedTokens>, Rejection>;
-
-type FlightKey = (SessionId, TokenId);
-type Pending = watch::Receiver<Option<RefreshResult>>;
-
-/// The refreshes under way in this process, by refresh token.
-#[derive(Debug, Default)]
-pub(crate) struct RefreshFlights(Mutex<HashMap<FlightKey, Pending>>);
 
 /// How long an app behind a proxy that got a verdict may take to respond before the browser's old tokens count as used.
 const RELAY_TIME: Duration = Duration::from_secs(60);
@@ -153,7 +143,7 @@ pub(crate) fn signed_claims(context: &RequestContext, cookies: SessionCookies<'_
 async fn shared(context: &Rc<RequestContext>, key: FlightKey, claims: VerifiedClaims) -> RefreshResult {
     let mut begun = {
         let flights = &context.worker.gateway.refresh_flights;
-        let mut flights = flights.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flights = flights.lock().unwrap_or_else(PoisonError::into_inner);
         match flights.get(&key) {
             Some(result) => result.clone(),
             None => {
@@ -183,7 +173,7 @@ struct Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         let flights = &self.context.worker.gateway.refresh_flights;
-        flights.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
     }
 }
 

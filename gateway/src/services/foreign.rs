@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::config::CompatIdentity;
 use crate::rejection::Rejection;
+use crate::rejection::{store_unavailable, users_unavailable};
 use crate::request::RequestContext;
-use crate::services::endpoints::{store_unavailable, users_unavailable};
 use crate::services::login::new_session;
 use crate::sessions::{NewSession, SessionId, TokenId};
 use crate::tokens::VerifiedClaims;

@@ -17,17 +17,15 @@ use tower::Service;
 use crate::auth::dpop;
 use crate::config::{Dpop, Endpoint};
 use crate::http1::{HeadError, HeaderKind};
-use crate::layers::cors::{Preflight, preflight};
-use crate::layers::endpoints::endpoint;
-use crate::layers::route::Target;
 use crate::proxy::authorization;
-use crate::proxy::header_edits::HeaderTemplateContext;
 use crate::proxy::original_request::{Asker, OriginalRequest};
 use crate::proxy::websocket;
 use crate::rejection::Rejection;
 use crate::request::{AccessLogRecord, Admitted, Authorized, PREFLIGHT_PASSED, Received, RequestContext};
 use crate::request_body::RequestBody;
 use crate::response::{self, Response};
+use crate::routing::Target;
+use crate::routing::cors::Preflight;
 use crate::services::endpoints::EndpointRequest;
 use crate::stream_state::StreamState;
 use crate::telemetry::EndpointLabel;
@@ -140,13 +138,12 @@ fn original(question: &Admitted) -> Result<(Received, Asker), Rejection> {
 pub(crate) fn meant_for_an_app(request: Admitted) -> Result<Admitted, Rejection> {
     let (context, view) = (request.context(), request.view());
     let config = &context.state.config;
-    if endpoint(config, view).is_some() {
+    if config.endpoint_of(view).is_some() {
         return Err(Rejection::OriginalRequest(
             "the address is one of the gateway's own: the proxy has to send such requests here instead of asking about them",
         ));
     }
-    if *view.method() == Method::OPTIONS && matches!(preflight(config, view), Some(Preflight::PassedThrough))
-    {
+    if *view.method() == Method::OPTIONS && matches!(config.preflight(view), Some(Preflight::PassedThrough)) {
         context.record.cors.set(Some(PREFLIGHT_PASSED));
     }
     Ok(request)
@@ -165,7 +162,7 @@ pub(crate) fn verdict(request: &Authorized) -> Result<Response, Rejection> {
     }
     if let Some(edits) = &route.request_headers {
         let mut lines = Vec::new();
-        edits.push_lines(HeaderTemplateContext::of(request), &mut lines)?;
+        edits.push_lines(request.template_context(), &mut lines)?;
         response::append_lines(&mut response, &lines);
     }
     let passes_authorization = match &route.target {

@@ -9,28 +9,29 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderValue;
 use http::header::{REFERRER_POLICY, SET_COOKIE};
 
+use crate::admission::RequestView;
 use crate::auth::credentials::browser_cookies;
-use crate::auth::identity::Identity;
 use crate::browser::cookies::{CookieKind, CookieScope};
 use crate::browser::pages::{Refusal, RefusalContext};
 use crate::browser::return_address::ReturnAddress;
-use crate::browser::{Browser, CookieChange, accept_language, own_origin};
+use crate::browser::{Browser, CookieChange, accept_language};
+use crate::identity::Identity;
 use crate::rejection::Rejection;
-use crate::request::{RequestContext, RequestView};
+use crate::rejection::{store_unavailable, users_unavailable};
+use crate::request::RequestContext;
 use crate::response::{Response, header_value};
-use crate::services::endpoints::{store_unavailable, users_unavailable};
 use crate::services::foreign;
 use crate::services::login::new_session;
 use crate::services::sign_in_page::{query_value, see_other};
-use crate::services::token_response::{Grant, IssuedTokens, issue};
-use crate::sessions::{RevocationReason, SessionId, TokenId};
+use crate::services::token_response::{Grant, issue};
+use crate::sessions::{IssuedTokens, RevocationReason, SessionId, TokenId};
 
 /// How long a sign-in on another host may take, in seconds.
 const STATE_MAX_AGE: u64 = 600;
 
 /// Leads a person to the sign-in page, and from there to `return_to`, an address of the request's host.
 pub(crate) fn to_sign_in(context: &RequestContext, browser: &Browser, return_to: &ReturnAddress) -> Response {
-    let own = own_origin(context);
+    let own = context.own_origin();
     let Some(login_host) = browser.login_elsewhere(own) else {
         return see_other(&browser.pages.login_link(return_to, false));
     };
@@ -123,9 +124,9 @@ pub(crate) async fn receive(
     browser: &Browser,
     request: RequestView<'_>,
 ) -> Result<Response, Rejection> {
-    let own = own_origin(context);
+    let own = context.own_origin();
     let value = |name: &str| query_value(request, name).unwrap_or_default();
-    let return_to = browser.return_address(context, &value("return"));
+    let return_to = browser.return_address(&context.head, &context.client, &value("return"));
     let lost = |browser: &Browser| {
         let about =
             RefusalContext { user: None, return_to: &return_to, request_id: context.request_id.as_str() };

@@ -9,15 +9,16 @@ use crate::auth::dpop::{self, CheckedProof};
 use crate::clock::now_millis;
 use crate::http1::{HeaderKind, RequestHead};
 use crate::rejection::{Code, Rejection};
+use crate::rejection::{rate_limited, store_unavailable, users_unavailable};
 use crate::request::RequestContext;
 use crate::request_body::RequestBody;
 use crate::response::Response;
-use crate::services::endpoints::{rate_limited, store_unavailable, users_unavailable};
 use crate::services::proxy::bad_body;
 use crate::services::second_factor;
-use crate::services::token_response::{Grant, IssuedTokens, issue, respond};
+use crate::services::token_response::{Grant, issue, respond};
 use crate::sessions::{
-    LoginDecision, LoginPermit, LoginResult, MAX_CHECK_TIME, NewSession, OpenSessionError, UnixMillis,
+    IssuedTokens, LoginDecision, LoginPermit, LoginResult, MAX_CHECK_TIME, NewSession, OpenSessionError,
+    UnixMillis,
 };
 use crate::strict_json;
 use crate::telemetry::{AuditEvent, LoginOutcome};

@@ -2,14 +2,14 @@
 
 use http::StatusCode;
 
+use crate::auth::authenticate::{authenticate_endpoint, missing, refusal};
 use crate::auth::bearer::signed_token;
 use crate::auth::dpop::require_binding;
 use crate::config::Dpop;
-use crate::layers::authenticate::{authenticate_endpoint, missing, refusal};
 use crate::rejection::Rejection;
+use crate::rejection::store_unavailable;
 use crate::request::RequestContext;
 use crate::response::{self, Response};
-use crate::services::endpoints::store_unavailable;
 use crate::services::foreign;
 use crate::sessions::RevocationReason;
 use crate::tokens::VerifiedClaims;

@@ -10,18 +10,18 @@ use std::time::Duration;
 
 use tokio::task::spawn_local;
 
+use crate::auth::authenticate::require_fresh_revocations;
 use crate::auth::basic::BasicCredentials;
 use crate::auth::bearer::Bearer;
 use crate::auth::credentials::Credentials;
-use crate::auth::identity::{Identity, Machine};
-use crate::auth::password_memory::{CheckResult, PasswordTag, RightPassword};
-use crate::auth::token_cache::CacheLookup;
 use crate::config::CompatIdentity;
-use crate::layers::authenticate::require_fresh_revocations;
+use crate::identity::password_memory::{CheckResult, PasswordTag, RightPassword};
+use crate::identity::token_cache::CacheLookup;
+use crate::identity::{Identity, Machine};
 use crate::rejection::Rejection;
+use crate::rejection::{rate_limited, store_unavailable, users_unavailable};
 use crate::request::RequestContext;
 use crate::runtime_config::RuntimeConfig;
-use crate::services::endpoints::{rate_limited, store_unavailable, users_unavailable};
 use crate::services::login::{check_password, settle};
 use crate::services::second_factor;
 use crate::services::token_response::further_claims;

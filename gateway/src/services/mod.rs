@@ -3,7 +3,6 @@
 
 mod audit;
 pub(crate) mod cookie_session;
-pub(crate) mod direct_response;
 pub(crate) mod endpoints;
 mod foreign;
 pub(crate) mod forward_auth;

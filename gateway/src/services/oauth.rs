@@ -9,22 +9,20 @@ use http::{HeaderValue, StatusCode};
 use percent_encoding::percent_decode;
 use serde_json::{Map, Value, json};
 
+use crate::auth::authenticate::require_fresh_revocations;
 use crate::auth::basic::BasicCredentials;
 use crate::config::{Dpop, Settings};
-use crate::layers::authenticate::require_fresh_revocations;
 use crate::rejection::Rejection;
+use crate::rejection::{store_unavailable, users_unavailable};
 use crate::request::RequestContext;
 use crate::request_body::RequestBody;
 use crate::response::{self, Response};
-use crate::services::endpoints::{store_unavailable, users_unavailable};
+use crate::routing::endpoints::{PROTECTED_RESOURCE, origin};
 use crate::services::login::read_body;
 use crate::services::logout::end_session_of;
 use crate::services::machine_credentials::claims_of_user;
 use crate::sessions::personal_token::PresentedToken;
 use crate::tokens::{TokenType, VerifiedClaims, dpop};
-
-pub(crate) const PROTECTED_RESOURCE: &str = "/.well-known/oauth-protected-resource";
-const AUTHORIZATION_SERVER: &str = "/.well-known/oauth-authorization-server";
 
 /// Ends what a token belongs to: its session, or a personal access token. Whoever holds the token may do that, and of one that is
 /// not known the response says nothing else.
@@ -194,48 +192,12 @@ pub(crate) fn resource_metadata_uri(settings: &Settings) -> String {
     format!("{}{PROTECTED_RESOURCE}", origin(&settings.tokens.issuer))
 }
 
-/// The paths of the authorization server's metadata: behind the well-known one stands the issuer's own path (RFC 8414 section 3.1).
-pub(crate) fn authorization_server_paths(issuer: &str) -> Vec<String> {
-    let own = issuer[origin(issuer).len()..].trim_end_matches('/');
-    let mut paths = vec![AUTHORIZATION_SERVER.to_owned()];
-    paths.extend((!own.is_empty()).then(|| format!("{AUTHORIZATION_SERVER}{own}")));
-    paths
-}
-
 fn jwks_uri(settings: &Settings) -> String {
     format!("{}/.well-known/jwks.json", origin(&settings.tokens.issuer))
-}
-
-/// Scheme and authority of an address.
-fn origin(address: &str) -> &str {
-    let authority = address.find("://").map_or(0, |at| at + 3);
-    let end = address[authority..].find(['/', '?', '#']).map_or(address.len(), |at| authority + at);
-    &address[..end]
 }
 
 fn cacheable(body: &Value) -> Response {
     let mut response = response::json(StatusCode::OK, body);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_metadata_is_at_the_origin_with_the_issuers_path_behind_it() {
-        for (issuer, at, paths) in [
-            ("https://a.example", "https://a.example", &["/.well-known/oauth-authorization-server"][..]),
-            ("https://a.example/", "https://a.example", &["/.well-known/oauth-authorization-server"]),
-            (
-                "http://a.example:8080/auth",
-                "http://a.example:8080",
-                &["/.well-known/oauth-authorization-server", "/.well-known/oauth-authorization-server/auth"],
-            ),
-        ] {
-            assert_eq!(origin(issuer), at);
-            assert_eq!(authorization_server_paths(issuer), paths);
-        }
-    }
 }

@@ -2,7 +2,6 @@
 
 use crate::browser::csrf::RequestSource;
 use crate::browser::forms::{AccountForm, FormKind};
-use crate::browser::own_origin;
 use crate::browser::pages::FormError;
 use crate::browser::return_address::ReturnAddress;
 use crate::rejection::Rejection;
@@ -51,7 +50,7 @@ pub(super) async fn read_form<F: FormFields>(
     context: &RequestContext,
     body: RequestBody,
 ) -> Result<F, Rejection> {
-    if !RequestSource::of(context.head.headers()).is_trusted(own_origin(context), &[]) {
+    if !RequestSource::of(context.head.headers()).is_trusted(context.own_origin(), &[]) {
         return Err(Rejection::ForeignPage);
     }
     F::parse(&read_body(context, body).await?)

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde_json::Value;
 
-use crate::auth::identity::Identity;
+use crate::auth::authenticate::missing;
 use crate::clock::now_millis;
-use crate::layers::authenticate::missing;
+use crate::identity::Identity;
 use crate::rejection::Rejection;
+use crate::rejection::store_unavailable;
 use crate::request::RequestContext;
 use crate::request_body::RequestBody;
 use crate::response::{self, Response};
-use crate::services::endpoints::store_unavailable;
 use crate::services::foreign;
 use crate::services::login::{check_password, not_checked, only_json, read_body, settle};
 use crate::services::second_factor;

@@ -4,13 +4,14 @@ use std::rc::Rc;
 
 use http::StatusCode;
 
+use crate::admission::RequestView;
 use crate::auth::credentials::browser_cookies;
 use crate::browser::forms::{AccountForm, FormKind};
 use crate::browser::pages::FormError;
 use crate::browser::return_address::ReturnAddress;
 use crate::browser::{Browser, accept_language};
 use crate::rejection::{Code, Rejection};
-use crate::request::{RequestContext, RequestView};
+use crate::request::RequestContext;
 use crate::request_body::RequestBody;
 use crate::response::Response;
 use crate::services::cookie_session::resolve_for_page;
@@ -27,7 +28,7 @@ pub(super) async fn show(
     request: RequestView<'_>,
 ) -> Result<Response, Rejection> {
     let return_to = query_value(request, "return").unwrap_or_default();
-    let return_to = browser.return_address(context, &return_to);
+    let return_to = browser.return_address(&context.head, &context.client, &return_to);
     let (identity, is_over) = resolve_for_page(context, browser, browser_cookies(browser, context)).await?;
     let error = is_over.then_some(FormError::SessionEnded);
     let user = identity.as_ref().map(|identity| identity.claims().username());
@@ -54,7 +55,7 @@ pub(super) async fn submit(
     body: RequestBody,
 ) -> Result<Response, Rejection> {
     let fields: AccountFields = read_form(context, body).await?;
-    let return_to = browser.return_address(context, &fields.return_to);
+    let return_to = browser.return_address(&context.head, &context.client, &fields.return_to);
     let cookies = browser_cookies(browser, context);
     let (identity, _) = resolve_for_page(context, browser, cookies).await?;
     let user = identity.as_ref().map(|identity| identity.claims().username().to_owned());

@@ -8,19 +8,19 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::auth::authenticate::{authenticate_endpoint, missing, require_fresh_revocations};
 use crate::auth::credentials::browser_cookies;
-use crate::auth::identity::Identity;
 use crate::browser::pages::{TokenFormError, TokensPage};
 use crate::browser::{Browser, accept_language};
 use crate::config::{Access, Settings};
 use crate::http1::HeaderKind;
-use crate::layers::authenticate::{authenticate_endpoint, missing, require_fresh_revocations};
+use crate::identity::Identity;
 use crate::rejection::Rejection;
+use crate::rejection::store_unavailable;
 use crate::request::RequestContext;
 use crate::request_body::RequestBody;
 use crate::response::{self, Response};
 use crate::services::cookie_session::resolve;
-use crate::services::endpoints::store_unavailable;
 use crate::services::foreign;
 use crate::services::handover::to_sign_in;
 use crate::services::login::{only_json, read_body};
@@ -268,7 +268,7 @@ pub(crate) async fn show(context: &Rc<RequestContext>, browser: &Browser) -> Res
     match caller(context, false).await {
         Ok((identity, subject)) => page(context, browser, (&identity, &subject), None, None).await,
         Err(rejection) if rejection.status() == StatusCode::UNAUTHORIZED => {
-            Ok(to_sign_in(context, browser, &browser.own_address(context)))
+            Ok(to_sign_in(context, browser, &browser.own_address(&context.head, &context.client)))
         }
         Err(rejection) => Err(rejection),
     }
@@ -293,7 +293,7 @@ pub(crate) async fn submit(
             Ok(()) | Err(Rejection::PersonalTokenNotFound) => {}
             Err(rejection) => return Err(rejection),
         }
-        return Ok(see_other(browser.own_address(context).as_str()));
+        return Ok(see_other(browser.own_address(&context.head, &context.client).as_str()));
     }
     let lifetime = match field("days").as_deref() {
         None => Lifetime::Default,
@@ -338,7 +338,7 @@ async fn page(
         _ => TokenFormError::Refused,
     });
     let status = refused.as_ref().map_or(StatusCode::OK, Rejection::status);
-    let address = browser.own_address(context);
+    let address = browser.own_address(&context.head, &context.client);
     let shown = TokensPage {
         user: identity.claims().username(),
         roles: identity.claims().roles(),
@@ -357,7 +357,7 @@ async fn caller(context: &Rc<RequestContext>, changes: bool) -> Result<(Rc<Ident
     let identity = match &context.state.config.browser {
         Some(browser) if !context.head.headers().has(HeaderKind::Authorization) => {
             if changes {
-                browser.require_own_page(context)?;
+                browser.require_own_page(&context.head, &context.client)?;
             }
             resolve(context, browser, browser_cookies(browser, context)).await?
         }

@@ -17,21 +17,21 @@ use crate::browser::Browser;
 use crate::config::UpstreamProtocol;
 use crate::grpc;
 use crate::http1::{BodyError, BodyFraming, HeaderKind, ResponseHead, Version, declared_length};
-use crate::layers::cors::Cors;
-use crate::layers::route::{Forwarding, Target};
-use crate::proxy::header_edits::HeaderTemplateContext;
+use crate::identity::session_expiry::SessionExpiry;
 use crate::proxy::location_rewrite::{self, LocationRewrite};
-use crate::proxy::session_expiry::SessionExpiry;
-use crate::proxy::upstream_request::{
-    ForwardingHeaders, UpstreamRequest, build_http2_request, build_upstream_request,
-};
-use crate::proxy::websocket::{self, Handshake, Tunnel};
+use crate::proxy::upstream_request::{ForwardingHeaders, build_http2_request, build_upstream_request};
+use crate::proxy::websocket::{self, Handshake};
 use crate::proxy::{assertion, authorization};
 use crate::rejection::Rejection;
 use crate::request::{Authorized, RequestContext};
 use crate::response::{Body, Response, header_value};
+use crate::routing::cors::Cors;
+use crate::routing::{Forwarding, Target};
+use crate::stream_state::Tunnel;
 use crate::telemetry::UpstreamOutcome;
-use crate::upstream::{OutgoingRequest, SendError, UpgradeResponse, UpstreamResponse, send, upgrade};
+use crate::upstream::{
+    OutgoingRequest, SendError, UpgradeResponse, Upgraded, UpstreamRequest, UpstreamResponse, send, upgrade,
+};
 
 /// Forwards requests to the upstream of their route.
 #[derive(Debug, Clone, Copy)]
@@ -82,7 +82,7 @@ pub(crate) fn outgoing_request(
     };
     let mut edit_lines = Vec::new();
     if let Some(edits) = &route.request_headers {
-        edits.push_lines(HeaderTemplateContext::of(request), &mut edit_lines)?;
+        edits.push_lines(request.template_context(), &mut edit_lines)?;
     }
     let upstream = context.state.upstream(forwarding.upstream).settings();
     let destination = location_rewrite::destination(request, forwarding, host)?;
@@ -221,7 +221,8 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
                     );
                     let browser = context.state.config.browser.as_deref();
                     let response = websocket::upgrade_accepted(handshake, &upgraded.head, browser);
-                    let tunnel = Tunnel { upstream: *upgraded, log: None };
+                    let Upgraded { socket, input, permit, .. } = *upgraded;
+                    let tunnel = Tunnel { upstream: socket, input, _permit: Box::new(permit), log: None };
                     context.stream.tunnel.replace(Some(Box::new(tunnel)));
                     return Ok(response);
                 }

@@ -2,8 +2,8 @@
 
 use http::header::LOCATION;
 
+use crate::admission::RequestView;
 use crate::config::{LocationPart, Redirect};
-use crate::request::RequestView;
 use crate::response::{self, Response};
 
 /// The redirect response. The configuration was validated: whatever the request contains, the location is on
@@ -38,9 +38,9 @@ pub(crate) fn location(redirect: &Redirect, route_path: &str, request: RequestVi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::test_support::AdmittedHead;
     use crate::config::RouteTarget;
     use crate::config::test_support::{minimal, settings};
-    use crate::request::test_support::AdmittedHead;
 
     #[test]
     fn a_location_takes_from_the_request_what_its_route_names() {

@@ -1,20 +1,22 @@
 //! `POST /refresh`: exchanges a refresh token for a new access token, and in most modes for its own
 //! successor.
 
+use crate::auth::authenticate::refusal;
 use crate::auth::bearer::signed_token;
 use crate::auth::dpop::{self, CheckedProof};
 use crate::config::Dpop;
-use crate::layers::authenticate::refusal;
 use crate::rejection::{Code, Rejection};
+use crate::rejection::{rate_limited, store_unavailable};
 use crate::request::RequestContext;
 use crate::request_body::RequestBody;
 use crate::response::Response;
-use crate::services::endpoints::{rate_limited, store_unavailable};
 use crate::services::foreign;
 use crate::services::login::only_json;
 use crate::services::proxy::bad_body;
-use crate::services::token_response::{Grant, IssuedTokens, NewRefreshToken, issue, respond};
-use crate::sessions::{Account, RateLimitDecision, RateLimitScope, RefreshError, Session, SessionId};
+use crate::services::token_response::{Grant, NewRefreshToken, issue, respond};
+use crate::sessions::{
+    Account, IssuedTokens, RateLimitDecision, RateLimitScope, RefreshError, Session, SessionId,
+};
 use crate::strict_json;
 use crate::telemetry::{AuditEvent, RefreshOutcome};
 use crate::tokens::{KeyThumbprint, TokenType, VerifiedClaims};

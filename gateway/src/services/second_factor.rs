@@ -10,21 +10,22 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::auth::authenticate::authenticate_endpoint;
 use crate::auth::dpop::{self, CheckedProof};
-use crate::auth::identity::Identity;
 use crate::clock::now_millis;
 use crate::config::Endpoint;
-use crate::layers::authenticate::authenticate_endpoint;
+use crate::identity::Identity;
 use crate::rejection::{MFA_TOKEN_SECONDS, Rejection};
+use crate::rejection::{store_unavailable, users_unavailable};
 use crate::request::RequestContext;
 use crate::request_body::RequestBody;
 use crate::response::{self, Response};
-use crate::services::endpoints::{store_unavailable, users_unavailable};
 use crate::services::foreign;
 use crate::services::login::{check_password, only_json, open_session, permit, read_body, settle};
-use crate::services::token_response::{Grant, IssuedTokens, issue, respond};
+use crate::services::token_response::{Grant, issue, respond};
 use crate::sessions::{
-    EnrolledFactors, FactorError, LoginResult, NewSecret, RevocationReason, SessionId, Ticket, TicketPurpose,
+    EnrolledFactors, FactorError, IssuedTokens, LoginResult, NewSecret, RevocationReason, SessionId, Ticket,
+    TicketPurpose,
 };
 use crate::strict_json;
 use crate::tokens::{KeyThumbprint, UnixSeconds};

@@ -5,14 +5,15 @@ use std::rc::Rc;
 
 use http::StatusCode;
 
+use crate::admission::RequestView;
 use crate::auth::credentials::browser_cookies;
-use crate::auth::identity::Identity;
 use crate::browser::forms::{AccountForm, Enrolment, FormKind};
 use crate::browser::pages::FormError;
 use crate::browser::return_address::ReturnAddress;
 use crate::browser::{Browser, CookieChange, accept_language};
+use crate::identity::Identity;
 use crate::rejection::{Code, Rejection};
-use crate::request::{RequestContext, RequestView};
+use crate::request::RequestContext;
 use crate::request_body::RequestBody;
 use crate::response::Response;
 use crate::services::cookie_session::resolve_for_page;
@@ -23,7 +24,7 @@ use crate::services::second_factor::{
     renew_recovery_codes, status, user_behind,
 };
 use crate::services::sign_in_page::{begin_session, form_error, query_value, see_other};
-use crate::services::token_response::IssuedTokens;
+use crate::sessions::IssuedTokens;
 
 /// The form for the code of a sign-in whose password was right.
 pub(super) fn ask_code(
@@ -54,7 +55,7 @@ pub(super) async fn submit_code(
     body: RequestBody,
 ) -> Result<Response, Rejection> {
     let fields: AccountFields = read_form(context, body).await?;
-    let return_to = browser.return_address(context, &fields.return_to);
+    let return_to = browser.return_address(&context.head, &context.client, &fields.return_to);
     match complete_login(context, &fields.token, &fields.code, None).await {
         Ok(tokens) => {
             let cookies = browser_cookies(browser, context);
@@ -105,11 +106,12 @@ pub(super) async fn show(
     factor: bool,
 ) -> Result<Response, Rejection> {
     let Some(identity) = identity(context, browser).await? else {
-        return Ok(to_sign_in(context, browser, &browser.own_address(context)));
+        return Ok(to_sign_in(context, browser, &browser.own_address(&context.head, &context.client)));
     };
     let (user, _) = user_behind(context, identity).await?;
     let back = query_value(request, "return");
-    let return_to = browser.return_address(context, back.as_deref().unwrap_or_default());
+    let return_to =
+        browser.return_address(&context.head, &context.client, back.as_deref().unwrap_or_default());
     let factor = factor || query_value(request, "factor").is_some();
     let enrolled = status(context, &user).await?;
     let is_enabled = context.state.config.settings.mfa.enabled;
@@ -135,7 +137,7 @@ pub(super) async fn submit(
     body: RequestBody,
 ) -> Result<Response, Rejection> {
     let fields: AccountFields = read_form(context, body).await?;
-    let return_to = browser.return_address(context, &fields.return_to);
+    let return_to = browser.return_address(&context.head, &context.client, &fields.return_to);
     let Some(identity) = identity(context, browser).await? else {
         return Ok(to_sign_in(context, browser, &return_to));
     };

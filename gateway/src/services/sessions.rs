@@ -6,17 +6,17 @@ use std::rc::Rc;
 use http::StatusCode;
 use serde::Serialize;
 
+use crate::auth::authenticate::{authenticate_endpoint, missing};
 use crate::auth::bearer::Bearer;
 use crate::auth::credentials::browser_cookies;
-use crate::auth::identity::Identity;
 use crate::browser::csrf;
 use crate::config::Dpop;
-use crate::layers::authenticate::{authenticate_endpoint, missing};
+use crate::identity::Identity;
 use crate::rejection::Rejection;
+use crate::rejection::store_unavailable;
 use crate::request::RequestContext;
 use crate::response::{self, Response};
 use crate::services::cookie_session::resolve;
-use crate::services::endpoints::store_unavailable;
 use crate::services::foreign;
 use crate::sessions::{SessionId, SessionInfo};
 use crate::tokens::UnixSeconds;
@@ -100,7 +100,7 @@ pub(super) async fn caller(context: &Rc<RequestContext>) -> Result<Option<Rc<Ide
     let Some(browser) = &context.state.config.browser else { return Ok(None) };
     let cookies = browser_cookies(browser, context);
     if !cookies.is_empty() && csrf::needs_check(context.head.method(), false) {
-        browser.require_own_page(context)?;
+        browser.require_own_page(&context.head, &context.client)?;
     }
     resolve(context, browser, cookies).await
 }

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use http::StatusCode;
 use http::header::LOCATION;
 
+use crate::admission::RequestView;
 use crate::auth::credentials::browser_cookies;
 use crate::browser::cookies::SessionCookies;
 use crate::browser::forms::{AccountForm, FormKind};
 use crate::browser::navigation::{RequestPurpose, purpose};
 use crate::browser::pages::{FormError, LoginForm};
 use crate::browser::return_address::ReturnAddress;
-use crate::browser::{Browser, CookieChange, accept_language, own_origin};
+use crate::browser::{Browser, CookieChange, accept_language};
 use crate::http1::RequestHead;
 use crate::rejection::{Code, Rejection};
-use crate::request::{RequestContext, RequestView};
+use crate::request::RequestContext;
 use crate::request_body::RequestBody;
 use crate::response::{self, Response, header_value};
 use crate::services::cookie_session::{resolve_for_page, signed_claims};
@@ -23,7 +24,7 @@ use crate::services::handover::{SignIn, go_on, to_sign_in};
 use crate::services::login::{Credentials, sign_in};
 use crate::services::page_form::{AccountFields, FormFields, Slot, read_form, refuse_form};
 use crate::services::second_factor_page::ask_code;
-use crate::services::token_response::IssuedTokens;
+use crate::sessions::IssuedTokens;
 use crate::sessions::RevocationReason;
 
 /// Browsers keep a cookie whose name and value have so many bytes together (RFC 6265bis section 5.6), less the longest name.
@@ -51,9 +52,9 @@ pub(crate) async fn show(
     browser: &Browser,
     request: RequestView<'_>,
 ) -> Result<Response, Rejection> {
-    let own = own_origin(context);
+    let own = context.own_origin();
     let return_to = query_value(request, "return").unwrap_or_default();
-    let return_to = browser.return_address(context, &return_to);
+    let return_to = browser.return_address(&context.head, &context.client, &return_to);
     if browser.login_elsewhere(own).is_some() {
         return Ok(to_sign_in(context, browser, &return_to));
     }
@@ -127,7 +128,7 @@ pub(crate) async fn submit(
 ) -> Result<Response, Rejection> {
     let mut fields: Fields = read_form(context, body).await?;
     let password = std::mem::take(&mut fields.password);
-    let return_to = browser.return_address(context, &fields.return_to);
+    let return_to = browser.return_address(&context.head, &context.client, &fields.return_to);
     let cookies = browser_cookies(browser, context);
     if fields.username.trim().is_empty() || password.is_empty() {
         let error = (FormError::BothRequired, StatusCode::BAD_REQUEST);

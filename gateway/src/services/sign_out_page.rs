@@ -2,14 +2,15 @@
 
 use std::rc::Rc;
 
+use crate::admission::RequestView;
 use crate::auth::credentials::browser_cookies;
 use crate::browser::navigation::{RequestPurpose, purpose};
 use crate::browser::{Browser, CookieChange, accept_language};
 use crate::rejection::Rejection;
-use crate::request::{RequestContext, RequestView};
+use crate::rejection::store_unavailable;
+use crate::request::RequestContext;
 use crate::response::Response;
 use crate::services::cookie_session::{resolve, resolve_for_page, signed_claims};
-use crate::services::endpoints::store_unavailable;
 use crate::services::foreign;
 use crate::services::logout::logged_out;
 use crate::services::sign_in_page::{query_value, see_other};
@@ -23,7 +24,7 @@ pub(crate) async fn show(
     request: RequestView<'_>,
 ) -> Result<Response, Rejection> {
     let return_to = query_value(request, "return").unwrap_or_default();
-    let return_to = browser.return_address(context, &return_to);
+    let return_to = browser.return_address(&context.head, &context.client, &return_to);
     let language = accept_language(&context.head);
     let (identity, _) = resolve_for_page(context, browser, browser_cookies(browser, context)).await?;
     Ok(match identity {
@@ -38,7 +39,7 @@ pub(crate) async fn submit(
     browser: &Browser,
     everywhere: bool,
 ) -> Result<Response, Rejection> {
-    browser.require_own_page(context)?;
+    browser.require_own_page(&context.head, &context.client)?;
     let cookies = browser_cookies(browser, context);
     let claims = signed_claims(context, cookies);
     let sessions = &context.worker.gateway.sessions;

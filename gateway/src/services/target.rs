@@ -6,10 +6,10 @@ use std::task::{Context, Poll};
 use futures_util::future::{Either, Ready};
 use tower::Service;
 
-use crate::layers::route::Target;
 use crate::rejection::Rejection;
 use crate::request::Authorized;
 use crate::response::Response;
+use crate::routing::Target;
 use crate::services::{redirect, static_files};
 
 type Boxed = Pin<Box<dyn Future<Output = Result<Response, Rejection>>>>;

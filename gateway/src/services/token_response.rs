@@ -12,7 +12,7 @@ use crate::config::{ClaimSubject, Tokens};
 use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::response::{self, Response};
-use crate::sessions::{Authentication, NewTokens, SessionId, TokenId};
+use crate::sessions::{Authentication, IssuedTokens, NewTokens, SessionId, TokenId};
 use crate::tokens::{
     AuthenticationClaims, KeyThumbprint, SigningError, TokenRequest, TokenType, UnixSeconds,
 };
@@ -76,25 +76,6 @@ impl<'a> Grant<'a> {
             authentication: opened.authentication,
         }
     }
-}
-
-/// The signed tokens of a grant.
-#[derive(Debug)]
-pub(crate) struct IssuedTokens {
-    /// Of a login.
-    pub(crate) message: Option<&'static str>,
-    pub(crate) session: SessionId,
-    pub(crate) subject: String,
-    pub(crate) username: String,
-    pub(crate) access_token: String,
-    /// None where the one that was presented stays.
-    pub(crate) refresh_token: Option<String>,
-    /// Seconds the access token lives.
-    pub(crate) expires_in: u64,
-    /// Seconds until the session ends, however often it is refreshed.
-    pub(crate) session_expires_in: u64,
-    /// Whether they are bound to a key.
-    pub(crate) are_bound: bool,
 }
 
 /// Signs the tokens of a grant.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::lockout::{LoginAttempt, LoginAttempts};
-use super::rate_limit::Bucket;
+use super::rate_limit::{Bucket, MAX_CHECK_TIME};
 use super::rate_limit_batcher::{RateLimitBatcher, Step};
 use super::record::decode;
 use super::store::{Key, Space, Store, StoreError};
@@ -14,8 +14,8 @@ use super::{
     LockoutPolicy, LoginResult, RateLimitDecision, RateLimitPolicy, RateLimitScope, SourceNetwork, UnixMillis,
 };
 
-/// How long an attempt waits for a permit before it is rejected.
-const MAX_WAIT: Duration = Duration::from_secs(3);
+/// How long an attempt waits for a permit before it is rejected: as long as the checks in flight may take.
+const MAX_WAIT: Duration = MAX_CHECK_TIME;
 /// Delay between retries of acquiring a permit; doubled after each.
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(10);
 const MAX_RETRY_DELAY: Duration = Duration::from_millis(100);

@@ -7,6 +7,7 @@
 mod embedded;
 mod engine;
 mod id;
+mod issued_tokens;
 mod lockout;
 mod login_limits;
 mod memory;
@@ -33,6 +34,7 @@ pub use engine::{
     WhenFull,
 };
 pub use id::{BadId, SessionId, TokenId};
+pub(crate) use issued_tokens::IssuedTokens;
 pub use lockout::{LockoutPolicy, LoginResult};
 pub use login_limits::{LoginDecision, LoginPermit};
 pub use memory::MemoryStore;

@@ -54,8 +54,8 @@ impl<S: Step> RateLimitBatcher<S> {
         };
         if is_first {
             // A task of its own: it applies others' steps too, and must not end with this caller.
-            let batch = Batch { batcher: Arc::clone(self), key };
-            tokio::spawn(batch.work());
+            let mut batch = Batch { batcher: Arc::clone(self), key, finished: false };
+            tokio::spawn(async move { batch.work().await });
         }
         outcome.await.map_err(|_| StoreError::Unavailable("the count was given up".into()))?
     }
@@ -70,10 +70,12 @@ impl<S: Step> RateLimitBatcher<S> {
 struct Batch<S: Step> {
     batcher: Arc<RateLimitBatcher<S>>,
     key: Key,
+    /// The queue was removed; another batch may have begun a new one under the same key.
+    finished: bool,
 }
 
 impl<S: Step> Batch<S> {
-    async fn work(self) {
+    async fn work(&mut self) {
         while let Some((steps, waiting)) = self.collect_batch() {
             let applied = update(&*self.batcher.store, &self.key, |found: Option<S::Record>| {
                 let before = found.unwrap_or_default();
@@ -97,11 +99,12 @@ impl<S: Step> Batch<S> {
 
     /// The pending steps; where there is none, the next one starts a new task.
     #[allow(clippy::type_complexity)]
-    fn collect_batch(&self) -> Option<(Vec<S>, Vec<oneshot::Sender<Result<S::Outcome, StoreError>>>)> {
+    fn collect_batch(&mut self) -> Option<(Vec<S>, Vec<oneshot::Sender<Result<S::Outcome, StoreError>>>)> {
         let mut queues = self.batcher.queues();
         let pending = std::mem::take(queues.get_mut(&self.key)?);
         if pending.is_empty() {
             queues.remove(&self.key);
+            self.finished = true;
             return None;
         }
         Some(pending.into_iter().map(|pending| (pending.step, pending.answer)).unzip())
@@ -111,6 +114,57 @@ impl<S: Step> Batch<S> {
 impl<S: Step> Drop for Batch<S> {
     /// Where the task was dropped with its runtime, pending steps fail.
     fn drop(&mut self) {
-        self.batcher.queues().remove(&self.key);
+        if !self.finished {
+            self.batcher.queues().remove(&self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::sessions::memory::MemoryStore;
+    use crate::sessions::store::Space;
+
+    #[derive(Clone)]
+    struct Increment;
+
+    impl Step for Increment {
+        type Record = [u64; 1];
+        type Outcome = u64;
+
+        fn apply(&self, [count]: &mut [u64; 1]) -> u64 {
+            *count += 1;
+            *count
+        }
+
+        fn expires_at(&self, _: &[u64; 1]) -> UnixMillis {
+            UnixMillis::MAX
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn every_step_is_applied_also_one_that_arrives_while_a_batch_ends() {
+        const TASKS: u64 = 8;
+        const STEPS: u64 = 2000;
+        let batcher = RateLimitBatcher::new(Arc::new(MemoryStore::new()));
+        let key = Key { space: Space::Attempts, id: "alice".to_owned() };
+        let tasks: Vec<_> = (0..TASKS)
+            .map(|_| {
+                let (batcher, key) = (Arc::clone(&batcher), key.clone());
+                tokio::spawn(async move {
+                    for _ in 0..STEPS {
+                        batcher.apply(key.clone(), Increment).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(batcher.apply(key, Increment).await.unwrap(), TASKS * STEPS + 1);
+        assert!(batcher.queues().is_empty());
     }
 }

@@ -12,7 +12,6 @@ use super::request_stack;
 use crate::client_addr::ClientAddr;
 use crate::config::test_support::settings;
 use crate::http1::HeadLimits;
-use crate::proxy::upstream_request::UpstreamRequest;
 use crate::rejection::Rejection;
 use crate::request::{Authorized, Incoming};
 use crate::request_body::RequestBody;
@@ -25,6 +24,7 @@ use crate::services::target::TargetService;
 use crate::sessions::{SessionId, TokenId};
 use crate::stream_state::StreamState;
 use crate::tokens::{TokenRequest, TokenType};
+use crate::upstream::UpstreamRequest;
 
 const NOW: u64 = 1_800_000_000;
 const ROUTES: &str = r#"

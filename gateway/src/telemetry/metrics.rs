@@ -92,6 +92,9 @@ impl AbortReason {
     }
 }
 
+/// As the error of a body, it makes hyper abort the response.
+impl std::error::Error for AbortReason {}
+
 impl UpstreamOutcome {
     /// The label value, and `error.type` of a span.
     pub(crate) fn name(self) -> &'static str {

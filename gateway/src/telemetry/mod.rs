@@ -5,6 +5,7 @@ mod audit;
 mod audit_output;
 mod exposition;
 mod json_text;
+mod logged_request;
 mod logging;
 mod metrics;
 mod panics;
@@ -16,6 +17,7 @@ mod writer;
 
 pub(crate) use access_log::{AccessLog, AccessRecord};
 pub(crate) use audit::{AuditEvent, AuditedRequest};
+pub(crate) use logged_request::{logged_host, logged_request_line};
 pub use logging::{InitError, Logs, init};
 pub use metrics::Metrics;
 pub(crate) use metrics::{

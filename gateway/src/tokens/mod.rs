@@ -13,6 +13,7 @@ mod key_store;
 mod payload;
 mod previous_keys;
 mod public_key;
+mod required_claim;
 mod signer;
 mod verifier;
 
@@ -26,10 +27,11 @@ pub use key_ring::{Access, KeyError, KeyRing, assertion_keys_dir};
 pub use key_schedule::{Rules, Schedule, Step};
 pub use key_store::{KeyState, KeyStore, StoredKey};
 pub(crate) use public_key::{backend, check_strength};
+pub(crate) use required_claim::satisfies;
 pub use signer::SigningError;
 pub(crate) use verifier::ClaimsOfUser;
-pub(crate) use verifier::OtherClaims;
 pub use verifier::{ClaimValue, TokenError, VerifiedClaims, Verifier};
+pub(crate) use verifier::{OtherClaims, WRONG_ALGORITHM, WRONG_SIGNATURE};
 
 /// Cache lifetime (`max-age`) of the JWK set, in seconds. A new key is published at least this long before it
 /// signs.

@@ -15,7 +15,6 @@ use super::payload::{Audience, Payload};
 use super::public_key::{Check, VerificationKey, backend};
 use super::{CompactJws, KeyThumbprint, TokenType, UnixSeconds};
 use crate::config::{MAX_ACCESS_TTL, Tokens};
-use crate::rejection::flask::{WRONG_ALGORITHM, WRONG_SIGNATURE};
 use crate::strict_json;
 
 /// Maximum length of a token, in bytes.
@@ -29,6 +28,11 @@ const MAX_TAG_LEN: usize = 96;
 /// Tolerated clock skew of other instances, in seconds, whatever the leeway: a token that was issued a moment
 /// ago must not be rejected.
 const MIN_CLOCK_SKEW: u64 = 2;
+
+/// The reason for an algorithm that is not configured.
+pub(crate) const WRONG_ALGORITHM: &str = "alg is not that of the key";
+/// The reason for a wrong signature.
+pub(crate) const WRONG_SIGNATURE: &str = "the signature is wrong";
 
 /// Why a token is rejected. All variants but [`TokenError::Invalid`] are reported only for a token with a
 /// valid signature.

@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use super::http1_body::Http1Body;
 use super::http2_body::Http2Body;
 use crate::http1::{BodyError, ResponseHead};
-use crate::response::AbortedBody;
 use crate::telemetry::AbortReason;
 
 /// The body of a response, still on its connection.
@@ -48,7 +47,7 @@ impl UpstreamBody {
     pub(crate) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, AbortedBody>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, AbortReason>>> {
         match self {
             UpstreamBody::Http1(body) => {
                 body.poll_piece(cx).map(|piece| piece.map(|piece| piece.map(Frame::data).map_err(aborted)))
@@ -74,14 +73,13 @@ impl UpstreamBody {
     }
 }
 
-fn aborted(error: BodyError) -> AbortedBody {
+fn aborted(error: BodyError) -> AbortReason {
     tracing::debug!(%error, "an upstream's response was cut short");
-    let reason = match error {
+    match error {
         BodyError::TimedOut => AbortReason::UpstreamTimeout,
         BodyError::Malformed => AbortReason::UpstreamMalformed,
         _ => AbortReason::UpstreamClosed,
-    };
-    AbortedBody { reason }
+    }
 }
 
 /// The head after its connection was released.

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::Method;
+use bytes::Bytes;
+use http::{HeaderMap, Method};
 use tokio::time::Instant;
 
 use super::body::UpstreamBody;
@@ -13,9 +14,28 @@ use super::pool::{ReusePolicy, Server, UpstreamPool};
 use super::{http1, http2};
 use crate::config::{Timeouts, UpstreamProtocol};
 use crate::http1::{BodyError, BodyFraming, ResponseHead};
-use crate::proxy::upstream_request::UpstreamRequest;
 use crate::request_body::RequestBody;
 use crate::tls::remedy_of_late_alert;
+
+/// A request's head as it is sent to an upstream. Only `proxy::upstream_request`
+/// makes one, from an admitted request, so what was validated is what is sent.
+#[derive(Debug)]
+pub(crate) enum UpstreamRequest {
+    /// Request line and fields, including the empty line.
+    Http1(Vec<u8>),
+    Http2(Box<Http2Head>),
+}
+
+/// A head for HTTP/2; the scheme is that of the server that gets it.
+#[derive(Debug, Clone)]
+pub(crate) struct Http2Head {
+    pub(crate) method: Method,
+    /// Path and query, byte for byte.
+    pub(crate) target: Bytes,
+    /// The `:authority`.
+    pub(crate) host: Bytes,
+    pub(crate) headers: HeaderMap,
+}
 
 /// A request that is ready to be sent.
 pub(crate) struct OutgoingRequest<'r> {

@@ -10,9 +10,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::config::{self, FileSnapshot, UpstreamProtocol, UpstreamUrl};
+use crate::net::{is_localhost, servers_of};
 use crate::telemetry::UpstreamState;
 use crate::tls::client_config;
-use crate::upstream::happy_eyeballs::{is_localhost, servers_of};
 use crate::upstream::outlier_ejection::{Address, Endpoint, HealthStatus, Millis};
 
 /// How long a start waits for DNS. Names that resolve later are picked up while requests are served.
@@ -213,8 +213,8 @@ pub(crate) fn millis() -> Millis {
 }
 
 fn tls_files(settings: &config::Upstream) -> FileSnapshot {
-    let of_client = settings.tls.client.iter().flat_map(|(certificate, key)| [certificate, key]);
-    FileSnapshot::take(settings.tls.ca_file.iter().chain(of_client).cloned())
+    let of_client = settings.tls.client().into_iter().flat_map(|(certificate, key)| [certificate, key]);
+    FileSnapshot::take(settings.tls.ca_file.clone().into_iter().chain(of_client))
 }
 
 fn upstream_tls(settings: &config::Upstream) -> Result<Option<UpstreamTls>, String> {
@@ -229,7 +229,7 @@ fn upstream_tls(settings: &config::Upstream) -> Result<Option<UpstreamTls>, Stri
     if names.iter().all(Option::is_none) {
         return Ok(None);
     }
-    let mut config = client_config(settings.tls.ca_file.as_ref(), settings.tls.client.as_ref())?;
+    let mut config = client_config(settings.tls.ca_file.as_ref(), settings.tls.client().as_ref())?;
     config.alpn_protocols = match settings.protocol {
         UpstreamProtocol::Http1 => vec![b"http/1.1".to_vec()],
         UpstreamProtocol::Http2 => vec![b"h2".to_vec()],

@@ -10,10 +10,10 @@ use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use crate::http1::{ResponseHead, ResponseLimits};
+use crate::net::connect_any;
 use crate::net::{Deadline, ReadBuffer, Socket, TlsSocket};
 use crate::tls::in_words;
 use crate::upstream::cluster::Upstream;
-use crate::upstream::happy_eyeballs::connect_any;
 use crate::upstream::outlier_ejection::{Address, Endpoint};
 
 /// A connection with its buffers, for reuse.

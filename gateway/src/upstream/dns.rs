@@ -9,7 +9,7 @@ use tokio::net::lookup_host;
 use tokio::task::spawn_local;
 
 use super::cluster::{Upstream, addresses_of, millis, name_of};
-use super::happy_eyeballs::is_localhost;
+use crate::net::is_localhost;
 
 /// Retry interval for a name that has not resolved.
 const RESOLVE_RETRY_INTERVAL: Duration = Duration::from_secs(1);

@@ -19,8 +19,8 @@ use super::pool::{Lease, LeaseError, ReusePolicy, Server, UpstreamPool};
 use super::request_body_forwarder::{BodyForwarder, ForwardError, Forwarding};
 use crate::config::Timeouts;
 use crate::http1::{BodyFraming, BodyReader, HeaderKind, Headers, response_framing};
-use crate::proxy::upstream_request::UpstreamRequest;
 use crate::request_body::RequestBody;
+use crate::upstream::UpstreamRequest;
 
 /// Size of a read of a response head and, mostly, its whole body, in bytes.
 const READ_SIZE: usize = 8 * 1024;

@@ -30,8 +30,8 @@ use super::pool::{PoolPermit, Server, UpstreamPool};
 use crate::config::UpstreamUrl;
 use crate::http1::{BodyError, BodyFraming, ResponseHead, response_framing};
 use crate::net::Deadline;
-use crate::proxy::upstream_request::{Http2Head, UpstreamRequest};
 use crate::request_body::RequestBody;
+use crate::upstream::{Http2Head, UpstreamRequest};
 
 /// Flow-control windows of a stream and of a connection, in bytes: how much a server may send ahead.
 const STREAM_WINDOW: u32 = 64 << 10;

@@ -5,7 +5,6 @@ mod client;
 mod cluster;
 mod connection;
 mod dns;
-mod happy_eyeballs;
 mod health_check;
 mod http1;
 mod http1_body;
@@ -19,9 +18,8 @@ mod retry_budget;
 mod upgrade;
 
 pub(crate) use body::UpstreamBody;
-pub(crate) use client::{OutgoingRequest, SendError, UpstreamResponse, send};
+pub(crate) use client::{Http2Head, OutgoingRequest, SendError, UpstreamRequest, UpstreamResponse, send};
 pub(crate) use cluster::{Upstream, UpstreamError};
-pub(crate) use happy_eyeballs::{connect_any, is_localhost};
 pub(crate) use health_check::run_background_tasks;
 pub(crate) use http2::LocalExecutor;
 pub(crate) use pool::UpstreamPool;

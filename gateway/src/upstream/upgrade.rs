@@ -31,7 +31,7 @@ pub(crate) struct Upgraded {
     /// The head of the 101.
     pub(crate) head: ResponseHead,
     /// Counts the request against its server for as long as it lasts.
-    _place: PoolPermit,
+    pub(crate) permit: PoolPermit,
 }
 
 /// Asks for `protocol`. The request is sent once, with its body, and nothing goes before the answer that the client sent behind it.
@@ -89,6 +89,6 @@ pub(crate) async fn upgrade(
         socket: connection.socket,
         input: connection.input,
         head: connection.head,
-        _place: place,
+        permit: place,
     })))
 }

@@ -72,9 +72,9 @@ where
 }
 
 /// Niceness of hashing threads (setpriority(2)), so that a storm of logins does not slow requests on the same
-/// core. A login may take some milliseconds longer, and seconds where other programs use every core.
+/// core. Beside programs that use every core it leaves a login a tenth of one, so that it is slower, not refused.
 #[cfg(target_os = "linux")]
-const NICENESS: i32 = 15;
+const NICENESS: i32 = 10;
 
 /// Lowers the priority of this thread alone, which Linux permits without privilege.
 fn lower_priority() {

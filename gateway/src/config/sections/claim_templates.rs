@@ -149,9 +149,9 @@ pub(super) fn claims() -> Key<ClaimTemplates> {
 
 fn claim(name: &str, entry: &Entry<'_>) -> Option<(String, Template)> {
     if RESERVED_CLAIMS.contains(&name) || FURTHER_RESERVED.contains(&name) {
-        entry.refuse(
-            InvalidValue::new(format!("the gateway itself sets the claim {}", quoted(name)))
-                .help("choose another name; roles and names of users are changed where the users are kept"),
+        entry.error(
+            format!("the gateway itself sets the claim {}", quoted(name)),
+            "choose another name; roles and names of users are changed where the users are kept",
         );
         return None;
     }

@@ -2,7 +2,7 @@
 
 use super::{Settings, path_pattern};
 use crate::config::declaration::{section, text};
-use crate::config::entry::InvalidValue;
+use crate::config::entry::{InvalidValue, refused};
 
 const JWKS: &str = "/.well-known/jwks.json";
 
@@ -30,7 +30,7 @@ impl Endpoints {
 fn prefix(text: &str) -> Result<String, InvalidValue> {
     match text {
         "" => {}
-        "/" => return Err(InvalidValue::new("the prefix is a slash alone").help("write \"\" for no prefix")),
+        "/" => return refused("the prefix is a slash alone", "write \"\" for no prefix"),
         _ => path_pattern::segments(text).map_err(|r| r.help("write it like \"/auth\""))?,
     }
     Ok(text.to_owned())

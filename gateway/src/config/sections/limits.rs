@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::{DAY, HOUR, cores, seconds, up_to};
 use crate::config::declaration::{Key, duration, integer, section, size};
-use crate::config::entry::InvalidValue;
 use crate::config::table::Table;
 use crate::http1::HeadLimits;
 
@@ -52,7 +51,7 @@ section! {
         tunnel_timeout: Duration = duration(up_to(DAY)).default("5m");
         /// Logins that may wait for a hashing thread; more get 503.
         hash_queue: usize = integer(0..=10_000).default("64").restart();
-        /// Threads that hash passwords. They have a low priority (niceness 15, Linux).
+        /// Threads that hash passwords. They have a low priority (niceness 10, Linux).
         hash_threads: usize = integer(1..=1024).or("one per core", cores).example("2").restart();
         /// Verified tokens that each worker caches.
         token_cache: usize = integer(1..=1 << 20).default("8192");
@@ -68,9 +67,9 @@ impl Limits {
     pub(super) fn check(&self, table: &Table<'_>) {
         let block = table.entry("header_block");
         if block.is_given() && self.header_block < self.request_line {
-            block.refuse(
-                InvalidValue::new("is smaller than `limits.request_line`, which is a part of it")
-                    .help(format!("make it more than {} bytes", self.request_line)),
+            block.error(
+                "is smaller than `limits.request_line`, which is a part of it",
+                format!("make it more than {} bytes", self.request_line),
             );
         }
     }

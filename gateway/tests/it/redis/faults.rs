@@ -67,7 +67,10 @@ fn f02_redis_is_killed_and_comes_back() {
                 back = Instant::now();
                 lasts(RECOVERY);
             });
-            let (summary, recovery) = (history.holds(), history.recovery_after(back));
+            let recovery = history.recovery_after(back);
+            // With `everysec`, Redis answers before it has written while an fsync of a busy disk lasts.
+            let summary =
+                if sync == "always" { history.holds() } else { history.holds_but_for_lost_writes() };
             assert!(recovery < RECOVERY, "{recovery:?}");
             assert!(summary.longest_refusal < PROMPT, "{summary:?}");
             println!("F-02 ({sync}): recovered {recovery:?} after Redis was back; {summary:?}");

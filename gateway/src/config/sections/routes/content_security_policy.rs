@@ -1,7 +1,7 @@
 //! The Content-Security-Policy of a folder's files: one in the syntax of CSP Level 3, the default, or none.
 
 use crate::config::did_you_mean::suggest;
-use crate::config::entry::{Entry, InvalidValue, quoted};
+use crate::config::entry::{Entry, InvalidValue, quoted, refused};
 
 /// The default policy: what the builds of Vite, Vue and React need on their own origin, with styles set by
 /// scripts, images and fonts in data URLs, and WebAssembly; no inline scripts, no plugins, no framing by
@@ -64,7 +64,7 @@ pub(super) fn policy(entry: &Entry<'_>) -> Option<String> {
         if !DIRECTIVES.iter().any(|known| known.eq_ignore_ascii_case(name)) {
             let message = format!("browsers ignore the directive {}", quoted(name));
             let help = suggest("known directives", name, &DIRECTIVES);
-            entry.warn("unknown-directive", InvalidValue { message, help });
+            entry.warn_of("unknown-directive", InvalidValue { message, help });
         }
     }
     (text != "off").then(|| text.to_owned())
@@ -75,28 +75,24 @@ fn checked(text: &str) -> Result<&str, InvalidValue> {
         return Ok(text);
     }
     if directives(text).next().is_none() {
-        return Err(
-            InvalidValue::new("there is no directive").help("write \"off\" where no policy is to be sent")
-        );
+        return refused("there is no directive", "write \"off\" where no policy is to be sent");
     }
     if let Some(bad) = text.chars().find(|c| !(c.is_ascii_graphic() || *c == ' ') || *c == ',') {
         let help = match bad {
             ',' => "a comma would begin a second policy: separate directives by semicolons",
             _ => "a policy has visible ASCII characters and spaces only: write it in one line",
         };
-        return Err(InvalidValue::new(format!(
-            "the character `{}` cannot stand in a policy",
-            bad.escape_debug()
-        ))
-        .help(help));
+        return refused(format!("the character `{}` cannot stand in a policy", bad.escape_debug()), help);
     }
     for (name, values) in directives(text) {
         let unquoted = |value: &&str| KEYWORDS.iter().any(|keyword| keyword.eq_ignore_ascii_case(value));
         if name.to_ascii_lowercase().ends_with("-src")
             && let Some(value) = values.split_ascii_whitespace().find(unquoted)
         {
-            return Err(InvalidValue::new(format!("{} without quotes is a host", quoted(value)))
-                .help(format!("write '{value}'")));
+            return refused(
+                format!("{} without quotes is a host", quoted(value)),
+                format!("write '{value}'"),
+            );
         }
     }
     Ok(text)

@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use super::super::files::{file_name, readable, working_directory};
 use crate::config::declaration::{integer, section, text};
-use crate::config::entry::{InvalidValue, quoted};
+use crate::config::entry::{InvalidValue, accept, quoted, refused};
 use crate::config::settings::FixedResponse;
 use crate::config::table::Table;
 
@@ -36,7 +36,7 @@ impl DirectResponse {
     pub(super) fn settings(self, table: &Table<'_>) -> Option<FixedResponse> {
         let [body, file, status] = ["body", "body_file", "status"].map(|key| table.entry(key));
         if body.is_given() && file.is_given() {
-            file.refuse(InvalidValue::new(format!("`{}` is given too", body.name())).help("remove one"));
+            file.error(format!("`{}` is given too", body.name()), "remove one");
         }
         if file.is_given() && self.body_file.is_none() {
             return None;
@@ -45,9 +45,9 @@ impl DirectResponse {
         let code = self.status.and_then(|status| StatusCode::from_u16(status).ok())?;
         let bodiless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
         if bodiless.contains(&code) && !body.is_empty() {
-            status.refuse(
-                InvalidValue::new(format!("an response with {} has no body", code.as_u16()))
-                    .help("leave `body` out, or choose another status"),
+            status.error(
+                format!("an response with {} has no body", code.as_u16()),
+                "leave `body` out, or choose another status",
             );
         }
         Some(FixedResponse { status: code, body, content_type: self.content_type })
@@ -56,11 +56,12 @@ impl DirectResponse {
 
 fn content_type(text: &str) -> Result<String, InvalidValue> {
     let is_plain = text.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
-    if is_plain && text.trim() == text && text.split_once('/').is_some_and(|(kind, _)| !kind.is_empty()) {
-        return Ok(text.to_owned());
-    }
-    Err(InvalidValue::new(format!("{} is not a media type", quoted(text)))
-        .help("write it like \"application/json\""))
+    accept(
+        text,
+        is_plain && text.trim() == text && text.split_once('/').is_some_and(|(kind, _)| !kind.is_empty()),
+        "is not a media type",
+        "write it like \"application/json\"",
+    )
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, InvalidValue> {
@@ -74,7 +75,7 @@ fn read(path: &Path) -> Result<Vec<u8>, InvalidValue> {
     let length = std::fs::metadata(path).map_err(cannot)?.len();
     if length > MAX_BODY_LEN {
         let why = format!("the file has {length} bytes, and {MAX_BODY_LEN} are the most");
-        return Err(InvalidValue::new(why).help("serve it from a folder with `static`"));
+        return refused(why, "serve it from a folder with `static`");
     }
     std::fs::read(path).map_err(cannot)
 }

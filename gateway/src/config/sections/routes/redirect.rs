@@ -4,7 +4,7 @@ use http::StatusCode;
 
 use super::template;
 use crate::config::declaration::{integer, section, text};
-use crate::config::entry::{InvalidValue, quoted};
+use crate::config::entry::{InvalidValue, quoted, refused};
 use crate::config::settings::{LocationPart, Redirect};
 use crate::config::table::Table;
 use crate::http1::Host;
@@ -24,9 +24,9 @@ section! {
         /// 301, 302, 303, 307 or 308.
         status: u16 = integer(300..=399)
             .check(|status, entry| if !STATUSES.contains(status) {
-                entry.refuse(
-                    InvalidValue::new(format!("{status} does not send a client elsewhere"))
-                        .help("308 and 307 keep the method, 301 and 302 may not, 303 makes it GET"),
+                entry.error(
+                    format!("{status} does not send a client elsewhere"),
+                    "308 and 307 keep the method, 301 and 302 may not, 303 makes it GET",
                 );
             })
             .default("308");
@@ -52,8 +52,10 @@ pub(super) fn check(redirect: Option<&Redirect>, route: &Table<'_>) {
 
 fn location(text: &str) -> Result<Vec<LocationPart>, InvalidValue> {
     if !text.bytes().all(|b| b.is_ascii_graphic()) || text.contains('\\') {
-        return Err(InvalidValue::new(format!("{} is not an address", quoted(text)))
-            .help("use visible ASCII without backslashes; anything else is percent-encoded"));
+        return refused(
+            format!("{} is not an address", quoted(text)),
+            "use visible ASCII without backslashes; anything else is percent-encoded",
+        );
     }
     let known = ["{path}", "{below}", "{query}", "{host}"];
     let parts = template::parts(text, &known, LocationPart::Text, |name| match name {

@@ -13,9 +13,9 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body::{Body as _, Frame};
 
+use super::{Body, Response};
 use crate::content_coding::{self, ContentCoding, is_compressible};
 use crate::http1::{HeaderKind, Headers};
-use crate::response::{AbortedBody, Body, Response};
 use crate::telemetry::AbortReason;
 
 /// Of equally preferred codings the first: the one that costs least for what it saves.
@@ -149,7 +149,7 @@ impl CompressedBody {
     pub(crate) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, AbortedBody>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, AbortReason>>> {
         loop {
             let Some(encoder) = &mut self.encoder else {
                 return Poll::Ready(self.trailers.take().map(Ok));
@@ -185,7 +185,7 @@ impl CompressedBody {
                 Err(error) => {
                     tracing::error!(%error, "a response cannot be compressed");
                     self.encoder = None;
-                    return Poll::Ready(Some(Err(AbortedBody { reason: AbortReason::CompressionFailed })));
+                    return Poll::Ready(Some(Err(AbortReason::CompressionFailed)));
                 }
             }
         }

@@ -52,7 +52,7 @@ fn all_failed(failures: &[(SocketAddr, io::Error)]) -> io::Error {
 /// The servers that a name stands for, each with all of its addresses, of what was looked up: as many as the family with more
 /// addresses has, for a machine mostly has one of each. Within a server the family comes first that balances better, or else
 /// the one that the system prefers (RFC 6724).
-pub(super) fn servers_of(
+pub(crate) fn servers_of(
     name: &str,
     port: u16,
     found: impl Iterator<Item = SocketAddr>,

@@ -11,11 +11,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::auth::authenticate::{self, refused, require_fresh_revocations, revoked};
 use crate::auth::bearer::Bearer;
-use crate::auth::identity::{Identity, OtherOrigin};
-use crate::auth::token_cache::CacheLookup;
+use crate::identity::token_cache::CacheLookup;
+use crate::identity::{Identity, OtherOrigin};
 use crate::issuers::{Accepted, Introspected, IssuerSet, Jws, JwtError, OtherIssuer, Refetch, Verdict};
-use crate::layers::authenticate::{self, refused, require_fresh_revocations, revoked};
 use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::telemetry::VerificationOutcome;

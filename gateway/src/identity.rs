@@ -1,11 +1,17 @@
-//! A verified identity, and the identity headers for upstreams.
+//! A verified identity, the identity headers for upstreams, and what a worker remembers of identities.
+
+pub(crate) mod assertion_cache;
+pub(crate) mod claim_format;
+pub(crate) mod password_memory;
+pub(crate) mod session_expiry;
+pub(crate) mod token_cache;
 
 use std::sync::Arc;
 
-use crate::auth::assertion_cache::AssertionCache;
-use crate::auth::claim_format::push_claim;
 use crate::config::IdentityHeader;
 use crate::http1::HeaderNameSet;
+use crate::identity::assertion_cache::AssertionCache;
+use crate::identity::claim_format::push_claim;
 use crate::issuers::OtherIssuer;
 use crate::rejection::Rejection;
 use crate::sessions::{SessionId, UnixMillis};

@@ -3,7 +3,7 @@ use std::io::Read;
 use futures_util::future::poll_fn;
 
 use super::*;
-use crate::request::test_support::head;
+use crate::admission::test_support::head;
 use ContentCoding::{Brotli, Gzip, Zstd};
 
 fn decoded(coding: ContentCoding, bytes: &[u8]) -> Vec<u8> {

@@ -3,13 +3,15 @@
 use std::rc::Rc;
 
 use http::{HeaderMap, HeaderName};
+use ipnet::IpNet;
 
-use crate::auth::claim_format::push_claim;
-use crate::auth::identity::{Identity, MAX_VALUE_LEN};
+use crate::client_addr::ClientAddr;
 use crate::config::{self, HeaderLine, ValuePart};
-use crate::http1::HeaderNameSet;
+use crate::http1::{HeaderNameSet, RequestHead};
+use crate::identity::claim_format::push_claim;
+use crate::identity::{Identity, MAX_VALUE_LEN};
 use crate::rejection::Rejection;
-use crate::request::{Authorized, RequestContext};
+use crate::telemetry::RequestId;
 
 /// The edits of one route and direction, compiled. `None` for routes without any.
 #[derive(Debug)]
@@ -30,16 +32,12 @@ enum Written {
 /// Values for templates.
 #[derive(Clone, Copy)]
 pub(crate) struct HeaderTemplateContext<'a> {
-    pub(crate) request: &'a RequestContext,
+    pub(crate) head: &'a RequestHead,
+    pub(crate) client: &'a ClientAddr,
+    pub(crate) trusted_proxies: &'a [IpNet],
+    pub(crate) request_id: &'a RequestId,
     pub(crate) host: &'a str,
     pub(crate) identity: Option<&'a Rc<Identity>>,
-}
-
-impl<'a> HeaderTemplateContext<'a> {
-    pub(crate) fn of(request: &'a Authorized) -> HeaderTemplateContext<'a> {
-        let host = request.view().host().as_str();
-        HeaderTemplateContext { request: request.context(), host, identity: request.identity() }
-    }
 }
 
 impl HeaderEdits {
@@ -129,10 +127,11 @@ fn push_line(
 fn push_part(part: &ValuePart, context: HeaderTemplateContext<'_>, out: &mut Vec<u8>) -> bool {
     match part {
         ValuePart::Text(text) => out.extend_from_slice(text.as_bytes()),
-        ValuePart::RequestId => out.extend_from_slice(context.request.request_id.as_bytes()),
+        ValuePart::RequestId => out.extend_from_slice(context.request_id.as_bytes()),
         ValuePart::Host => out.extend_from_slice(context.host.as_bytes()),
         ValuePart::ClientAddress => {
-            out.extend_from_slice(context.request.client_address().to_string().as_bytes());
+            let address = context.client.address(context.head, context.trusted_proxies);
+            out.extend_from_slice(address.to_string().as_bytes());
         }
         ValuePart::Claim { name, format } => {
             let claim = context.identity.and_then(|identity| identity.claims().get(name));

@@ -6,7 +6,6 @@ mod compression;
 mod conditional;
 mod lookup;
 mod media_type;
-mod respond;
 #[cfg(test)]
 mod tests;
 
@@ -29,7 +28,6 @@ use crate::content_coding::{ContentCoding, is_compressible};
 use crate::rejection::Rejection;
 
 pub(crate) use body::StaticBody;
-pub(crate) use respond::respond;
 
 use compression::CompressedFiles;
 use conditional::{ByteRange, Precondition};

@@ -4,8 +4,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::auth::identity::Identity;
-use crate::runtime::Worker;
+use crate::identity::Identity;
+use crate::sessions::Revocations;
 use crate::tokens::{KeyRecord, UnixSeconds};
 
 /// The session of an exchange in flight, and the absolute end of the exchange.
@@ -35,10 +35,10 @@ impl SessionExpiry {
     }
 
     /// Whether the exchange has to end now, and why.
-    pub(crate) fn check(&self, worker: &Worker) -> Option<ExpiryReason> {
+    pub(crate) fn check(&self, revocations: &Revocations, now: UnixSeconds) -> Option<ExpiryReason> {
         let is_revoked = self.identity.claims().key().is_some_and(KeyRecord::is_revoked)
-            || worker.gateway.sessions.revocations().is_revoked(self.identity.session());
-        reason(is_revoked, worker.now_millis() / 1000, self.ends_at)
+            || revocations.is_revoked(self.identity.session());
+        reason(is_revoked, now, self.ends_at)
     }
 }
 
@@ -59,7 +59,7 @@ fn reason(is_revoked: bool, now: UnixSeconds, ends_at: UnixSeconds) -> Option<Ex
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::identity::test_support::{NOW, identity};
+    use crate::identity::test_support::{NOW, identity};
 
     #[test]
     fn an_exchange_ends_with_its_token_its_grace_or_its_session() {

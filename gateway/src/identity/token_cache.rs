@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use foldhash::fast::RandomState;
 
-use crate::auth::identity::Identity;
+use crate::identity::Identity;
 use crate::sessions::Revocations;
 use crate::tokens::UnixSeconds;
 
@@ -101,7 +101,7 @@ impl TokenCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::identity::test_support::{NOW, plain_identity};
+    use crate::identity::test_support::{NOW, plain_identity};
 
     fn word(found: &CacheLookup) -> &'static str {
         match found {

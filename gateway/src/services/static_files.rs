@@ -2,17 +2,17 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::FileRequest;
-use crate::layers::route::Target;
 use crate::rejection::Rejection;
 use crate::request::Authorized;
 use crate::response::{Body, Response};
+use crate::routing::Target;
+use crate::static_files::FileRequest;
 
 /// Responds with the file that the request names below the route's path.
 ///
 /// # Errors
 ///
-/// As [`StaticRoot::serve`](super::StaticRoot::serve).
+/// As [`StaticRoot::serve`](crate::static_files::StaticRoot::serve).
 pub(crate) async fn respond(request: Authorized) -> Result<Response, Rejection> {
     let (view, route) = (request.view(), request.route());
     let Target::Static { root, index_fallback } = &route.target else {
