@@ -27,9 +27,9 @@ impl UnixMillis {
         UnixMillis(millis)
     }
 
-    /// So many seconds after the beginning of 1970.
-    pub(crate) const fn of_seconds(seconds: u64) -> UnixMillis {
-        UnixMillis(seconds.saturating_mul(1000))
+    /// The same time in the unit of tokens.
+    pub(crate) const fn of_seconds(seconds: UnixSeconds) -> UnixMillis {
+        UnixMillis(seconds.0.saturating_mul(1000))
     }
 
     /// Milliseconds since 1970.
@@ -38,8 +38,8 @@ impl UnixMillis {
     }
 
     /// Whole seconds since 1970, the unit of tokens.
-    pub(crate) const fn seconds(self) -> u64 {
-        self.0 / 1000
+    pub(crate) const fn seconds(self) -> UnixSeconds {
+        UnixSeconds(self.0 / 1000)
     }
 
     /// A time that is so much later.
@@ -63,9 +63,44 @@ impl UnixMillis {
     }
 }
 
+/// A time, in seconds since 1970: the unit of tokens (RFC 7519 section 2). Arithmetic saturates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnixSeconds(u64);
+
+impl UnixSeconds {
+    /// Later than all others.
+    pub const MAX: UnixSeconds = UnixSeconds(u64::MAX);
+
+    /// So many seconds after the beginning of 1970.
+    pub const fn new(seconds: u64) -> UnixSeconds {
+        UnixSeconds(seconds)
+    }
+
+    /// Seconds since 1970.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// A time that is so many whole seconds later.
+    pub const fn saturating_add(self, time: Duration) -> UnixSeconds {
+        UnixSeconds(self.0.saturating_add(time.as_secs()))
+    }
+
+    /// A time that is so many whole seconds earlier.
+    pub(crate) const fn saturating_sub(self, time: Duration) -> UnixSeconds {
+        UnixSeconds(self.0.saturating_sub(time.as_secs()))
+    }
+
+    /// The time from `earlier` to this one; zero where that is later.
+    pub(crate) const fn since(self, earlier: UnixSeconds) -> Duration {
+        Duration::from_secs(self.0.saturating_sub(earlier.0))
+    }
+}
+
 /// A duration in whole milliseconds.
 pub(crate) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    duration.as_secs().saturating_mul(1000).saturating_add(duration.subsec_millis().into())
 }
 
 /// The time since 1970.
@@ -77,6 +112,11 @@ pub(crate) fn since_1970() -> Duration {
 /// The current time.
 pub(crate) fn now_millis() -> UnixMillis {
     UnixMillis(millis(since_1970()))
+}
+
+/// The current time in the unit of tokens.
+pub(crate) fn now_seconds() -> UnixSeconds {
+    UnixSeconds(since_1970().as_secs())
 }
 
 /// The offset of the wall clock in seconds, and whether it is ahead, if it is large enough to be logged.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
-use crate::clock::{UnixMillis, millis, now_millis, since_1970};
+use crate::clock::{UnixMillis, millis, now_millis, now_seconds, since_1970};
 use crate::config::{FileSnapshot, Loaded, Settings, Source, Store as StoreSettings};
 use crate::runtime::{Configuration, Gateway};
 use crate::runtime_config::{RuntimeConfig, RuntimeConfigError};
@@ -105,7 +105,7 @@ pub struct RunningGateway {
 
 /// A gateway built from settings, without listeners.
 pub(crate) fn prepare(settings: Settings) -> Result<Gateway, ServeError> {
-    let snapshot = RuntimeConfig::load(settings, since_1970().as_secs(), Access::Examine)?;
+    let snapshot = RuntimeConfig::load(settings, now_seconds(), Access::Examine)?;
     let store = open_store(&snapshot.settings.store)?;
     assemble(snapshot, store, None, None)
 }
@@ -152,7 +152,7 @@ pub fn start(
 ) -> Result<RunningGateway, ServeError> {
     // Before the keys are read: a later change is detected.
     let key_lists = key_lists(&loaded.settings);
-    let snapshot = RuntimeConfig::load(loaded.settings.clone(), since_1970().as_secs(), Access::Use)?;
+    let snapshot = RuntimeConfig::load(loaded.settings.clone(), now_seconds(), Access::Use)?;
     let sockets = Sockets::take(&snapshot.settings, inherited, old_process.is_some())?;
     let (public_address, admin_address) = (sockets.public_address, sockets.admin_address);
     let one_at_a_time = matches!(snapshot.settings.store, StoreSettings::Embedded { .. });

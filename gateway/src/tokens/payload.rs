@@ -56,7 +56,7 @@ impl Payload<'_> {
     pub(super) fn read_foreign(json: &[u8]) -> Option<Payload<'_>> {
         let payload: Payload<'_> = serde_json::from_slice(json).ok()?;
         let dates = [payload.iat, payload.nbf.unwrap_or_default(), payload.exp];
-        let plausible = !payload.sub.is_empty() && dates.iter().all(|&date| date <= MAX_NUMERIC_DATE);
+        let plausible = !payload.sub.is_empty() && dates.iter().all(|&date| date.get() <= MAX_NUMERIC_DATE);
         plausible.then_some(payload)
     }
 }
