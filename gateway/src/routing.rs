@@ -246,37 +246,24 @@ impl Routes {
             .enumerate()
             .map(|(index, route)| {
                 let target = match &route.target {
-                    RouteTarget::Upstream {
-                        name,
-                        new_prefix,
-                        authorization,
-                        encoded_slashes,
-                        lenient_path,
-                        rewrite_locations,
-                        upgrades,
-                        token_in_subprotocol,
-                        request_buffering,
-                        compress,
-                        timeouts,
-                        ignore_case: _,
-                    } => {
+                    RouteTarget::Upstream { name, options } => {
                         let (place, upstream) = upstream(name)
                             .ok_or_else(|| std::io::Error::other(format!("no upstream is called {name}")))?;
                         Target::Upstream(Forwarding {
                             upstream: place,
                             host: upstream.fixed_host(),
-                            timeouts: timeouts.with(upstream.timeouts),
-                            own_timeouts: *timeouts,
-                            new_prefix: new_prefix.clone(),
-                            authorization: authorization.clone(),
+                            timeouts: options.timeouts.with(upstream.timeouts),
+                            own_timeouts: options.timeouts,
+                            new_prefix: options.new_prefix().map(str::to_owned),
+                            authorization: options.authorization.clone(),
                             assertion: upstream.assertion == Some(true),
-                            encoded_slashes: *encoded_slashes,
-                            lenient_path: *lenient_path,
-                            rewrite_locations: *rewrite_locations,
-                            upgrades: upgrades.clone(),
-                            token_in_subprotocol: *token_in_subprotocol,
-                            request_buffering: *request_buffering,
-                            compress: *compress,
+                            encoded_slashes: options.encoded_slashes,
+                            lenient_path: options.lenient_path,
+                            rewrite_locations: options.rewrite_locations,
+                            upgrades: options.upgrade.clone(),
+                            token_in_subprotocol: options.token_in_subprotocol,
+                            request_buffering: options.request_buffering,
+                            compress: options.compress,
                         })
                     }
                     RouteTarget::Static { root, index_fallback, content_security_policy } => Target::Static {

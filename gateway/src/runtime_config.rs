@@ -159,7 +159,7 @@ impl RuntimeConfig {
             }
         };
         let tls = settings.server.tls.as_ref().map(|tls| server_config(tls, now.get())).transpose()?;
-        for warning in tls.iter().flat_map(|tls| &tls.warnings) {
+        for (_, warning) in tls.iter().flat_map(|tls| &tls.warnings) {
             tracing::warn!("{warning}");
         }
         let upstreams = settings
@@ -213,7 +213,7 @@ impl RuntimeConfig {
             hsts: settings.server.tls.as_ref().and_then(|tls| tls.hsts).map(hsts),
             users,
             keys,
-            sealer: Arc::new(Sealer::new(settings.mfa.secret.as_deref())),
+            sealer: Arc::new(Sealer::new(settings.mfa.secret.as_ref().map(|secret| secret.as_slice()))),
             tells_authentication: settings.asks_authentication(),
             settings,
         })

@@ -69,13 +69,16 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
         let place = key("server.tls.certificates");
         match server_config(tls, now.get()) {
             Ok(tls) => {
-                let expiring = tls.warnings.iter().map(|text| ("expiring-certificate", text.clone(), place));
+                let of_file =
+                    |index: &usize| key(&format!("server.tls.certificates[{index}].certificate_file"));
+                let expiring = tls.warnings.iter();
+                let expiring =
+                    expiring.map(|(index, text)| ("expiring-certificate", text.clone(), of_file(index)));
                 let unnamed = tls.unnamed.iter().map(|index| {
                     let text =
                         "the certificate has no subject alternative name, and browsers refuse it; have it issued for its host \
                          names".to_owned();
-                    let place = key(&format!("server.tls.certificates[{index}].certificate_file"));
-                    ("certificate-without-name", text, place)
+                    ("certificate-without-name", text, of_file(index))
                 });
                 let hosts = hosts_without(&tls.names, &settings.routes).into_iter().map(|host| {
                     let text = format!("no certificate is meant for the host `{host}`: its clients will refuse the connection; add one for it to server.tls.certificates");
@@ -146,7 +149,7 @@ fn hosts_without(names: &[String], routes: &[Route]) -> BTreeSet<String> {
 fn check_keys(settings: &Settings, now: UnixSeconds) -> Result<KeyRing, crate::tokens::KeyError> {
     let mut tokens = settings.tokens.clone();
     if matches!(&tokens.signing, Signing::Kept { dir, .. } if !KeyStore::list_path(dir).exists()) {
-        tokens.signing = Signing::Secret { algorithm: Algorithm::HS256, secret: vec![0; 32] };
+        tokens.signing = Signing::Secret { algorithm: Algorithm::HS256, secret: vec![0; 32].into() };
     }
     KeyRing::load(&tokens, now, &[], Access::Examine)
 }

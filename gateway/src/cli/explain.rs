@@ -138,34 +138,30 @@ fn use_only_keys_that_exist(settings: &mut Settings) -> Option<&'static str> {
     let mut secret = vec![0; 32];
     // Without random bytes the secret is predictable, for the one request of this process.
     let _ = aws_lc_rs::rand::fill(&mut secret);
-    settings.tokens.signing = Signing::Secret { algorithm: Algorithm::HS256, secret };
+    settings.tokens.signing = Signing::Secret { algorithm: Algorithm::HS256, secret: secret.into() };
     Some("the gateway has not made its key yet, so no token can be good")
 }
 
 /// What the route does to bodies, beside forwarding them.
 fn format_bodies(route: &Route) -> Vec<String> {
-    let RouteTarget::Upstream { request_buffering, compress, upgrades, .. } = &route.target else {
-        return Vec::new();
-    };
+    let RouteTarget::Upstream { options, .. } = &route.target else { return Vec::new() };
     let mut rows = Vec::new();
-    if *request_buffering {
+    if options.request_buffering {
         rows.push(format_row("buffers", "the body of a request whole, and sends it with Content-Length"));
     }
-    if *compress {
+    if options.compress {
         rows.push(format_row("compress", "responses, where the client accepts zstd, br or gzip"));
     }
-    if !upgrades.is_empty() {
-        rows.push(format_row("upgrades", &format!("connections to {}", upgrades.join(", "))));
+    if !options.upgrade.is_empty() {
+        rows.push(format_row("upgrades", &format!("connections to {}", options.upgrade.join(", "))));
     }
     rows
 }
 
 /// What the route does to addresses in responses.
 fn format_rewrite(route: &Route) -> Option<String> {
-    let RouteTarget::Upstream { rewrite_locations: true, new_prefix: Some(prefix), .. } = &route.target
-    else {
-        return None;
-    };
+    let RouteTarget::Upstream { options, .. } = &route.target else { return None };
+    let prefix = options.new_prefix().filter(|_| options.rewrite_locations)?;
     let fields = "Location, Content-Location, Refresh and paths of cookies";
     Some(format_row(
         "rewrites",

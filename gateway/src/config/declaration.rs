@@ -5,15 +5,16 @@
 //! reads them, and the list of [`KeyInfo`] that everything else derives from: errors for unknown keys, the
 //! JSON schema, the reference, the names of environment variables, and what needs a restart.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use figment::value::{Tag, Value};
 use serde::de::DeserializeOwned;
 
-use super::diagnostic::Diagnostic;
 use super::entry::{Entry, InvalidValue};
 use super::env_variable;
+use super::sections::warn_of_readers;
 use super::table::Table;
 
 /// The declaration of a key.
@@ -30,8 +31,8 @@ pub(crate) struct KeyInfo {
     pub(crate) secret: bool,
     /// Whether a change takes effect only after a restart.
     pub(crate) restart: bool,
-    /// Whether it is required.
-    pub(crate) required: bool,
+    /// How to set it, if it is required.
+    pub(crate) required: Option<&'static str>,
 }
 
 /// The default of a key.
@@ -111,11 +112,11 @@ pub(crate) trait Section: Sized {
 
 /// Declares the keys of a table: `NAME: TYPE = KEY;`, where the comment above describes the key.
 macro_rules! section {
-    ($(#[doc = $about:literal])+ $(#[derive($derive:ident)])? $visibility:vis struct $section:ident {
+    ($(#[doc = $about:literal])+ $(#[derive($($derive:ident),+)])? $visibility:vis struct $section:ident {
         $($(#[doc = $doc:literal])+ $key:ident: $type:ty = $declared:expr;)*
     }) => {
         $(#[doc = $about])+
-        #[derive(Debug, Clone, PartialEq, Eq $(, $derive)?)]
+        #[derive(Debug, Clone, PartialEq, Eq $($(, $derive)+)?)]
         $visibility struct $section {
             $($(#[doc = $doc])+ $visibility $key: $type,)*
         }
@@ -125,12 +126,12 @@ macro_rules! section {
 
             fn keys() -> Vec<$crate::config::declaration::KeyInfo> {
                 use $crate::config::declaration::{Declared, declared};
-                [$(declared::<$type, _>($declared).infos(stringify!($key), concat!($($doc, "\n"),+))),*].concat()
+                [$(Declared::<$type>::infos(&declared::<$type, _>($declared), stringify!($key), concat!($($doc, "\n"),+))),*].concat()
             }
 
             fn read(table: &$crate::config::table::Table<'_>) -> Self {
                 use $crate::config::declaration::{Declared, declared};
-                Self { $($key: declared::<$type, _>($declared).take(table, stringify!($key)),)* }
+                Self { $($key: Declared::<$type>::take(&declared::<$type, _>($declared), table, stringify!($key)),)* }
             }
         }
     };
@@ -151,103 +152,155 @@ pub(super) fn declared<T, D: Declared<T>>(declared: D) -> D {
     declared
 }
 
-/// A key: its type, and how it is read.
+/// Where a key counts, by the other keys of its table, and why it has no effect elsewhere.
+type Condition = (fn(&Table<'_>) -> bool, &'static str);
+
+/// A key: its declaration, and how it is read.
 pub(super) struct Key<T> {
-    shape: Shape,
-    default: Fallback,
-    example: Option<&'static str>,
-    secret: bool,
-    restart: bool,
-    /// The help for a required key that is missing.
-    required: Option<&'static str>,
-    /// The name, where it differs from the field's.
-    name: Option<&'static str>,
+    info: KeyInfo,
+    condition: Option<Condition>,
     read: Box<dyn Fn(&Entry<'_>) -> T>,
 }
 
 impl<T: 'static> Key<T> {
     pub(super) fn new(shape: Shape, read: impl Fn(&Entry<'_>) -> T + 'static) -> Key<T> {
-        let (default, read) = (Fallback::None, Box::new(read));
-        Key { shape, default, example: None, secret: false, restart: false, required: None, name: None, read }
+        let (name, about) = (String::new(), String::new());
+        let info = KeyInfo {
+            name,
+            about,
+            shape,
+            default: Fallback::None,
+            example: None,
+            secret: false,
+            restart: false,
+            required: None,
+        };
+        Key { info, condition: None, read: Box::new(read) }
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut KeyInfo)) -> Key<T> {
+        change(&mut self.info);
+        self
     }
 
     /// Sets an example, in TOML.
     pub(super) fn example(self, example: &'static str) -> Key<T> {
-        Key { example: Some(example), ..self }
+        self.with(|info| info.example = Some(example))
     }
 
     /// Marks a secret, whose value is never printed.
     pub(super) fn secret(self) -> Key<T> {
-        Key { secret: true, ..self }
+        self.with(|info| info.secret = true)
+    }
+
+    /// Marks the name of a file with a secret, or a list of them: a file that others may read is warned about.
+    pub(super) fn secret_file(self) -> Key<T> {
+        self.then(|read| {
+            Box::new(move |entry| {
+                warn_of_readers(entry);
+                read(entry)
+            })
+        })
     }
 
     /// Marks a key whose change takes effect only after a restart.
     pub(super) fn restart(self) -> Key<T> {
-        Key { restart: true, ..self }
+        self.with(|info| info.restart = true)
     }
 
     /// Sets the default of a key that is read elsewhere.
     pub(super) fn standard(self, text: &'static str) -> Key<T> {
-        Key { default: Fallback::Text(text), ..self }
+        self.with(|info| info.default = Fallback::Text(text))
     }
 
     /// Sets a more precise shape than the reader implies.
     pub(super) fn shape(self, shape: Shape) -> Key<T> {
-        Key { shape, ..self }
+        self.with(|info| info.shape = shape)
     }
 
     /// Describes the fallback in words.
     pub(super) fn fallback(self, words: &'static str) -> Key<T> {
-        Key { default: Fallback::Computed(words), ..self }
-    }
-
-    fn then<U>(self, read: impl Fn(Box<dyn Fn(&Entry<'_>) -> T>) -> Box<dyn Fn(&Entry<'_>) -> U>) -> Key<U> {
-        let Key { shape, default, example, secret, restart, required, name, read: inner } = self;
-        Key { shape, default, example, secret, restart, required, name, read: read(inner) }
+        self.with(|info| info.default = Fallback::Computed(words))
     }
 
     /// Sets the key's name where it differs from the field's.
-    pub(super) fn named(self, name: &'static str) -> Key<T> {
-        Key { name: Some(name), ..self }
-    }
-
-    /// `static` cannot be the name of a field; `r#static` can.
-    fn key_name<'n>(&self, field: &'n str) -> &'n str {
-        self.name.unwrap_or(field.strip_prefix("r#").unwrap_or(field))
+    pub(super) fn named(self, name: &str) -> Key<T> {
+        self.with(|info| info.name = name.to_owned())
     }
 
     /// Makes the key required; `help` explains how to set it.
     pub(super) fn required(self, help: &'static str) -> Key<T> {
-        Key { required: Some(help), ..self }
+        self.with(|info| info.required = Some(help))
+    }
+
+    /// Warns that the key has no effect, because of `why`, where the other keys of its table do not make it count.
+    pub(super) fn only_where(self, counts: fn(&Table<'_>) -> bool, why: &'static str) -> Key<T> {
+        Key { condition: Some((counts, why)), ..self }
+    }
+
+    /// Warns of a table without this key that it has no effect.
+    pub(super) fn only_with(self, key: &'static str) -> Key<T> {
+        self.then(|read| {
+            Box::new(move |entry| {
+                if entry.is_set() && !entry.table_or_empty().entry(key).is_given() {
+                    entry.no_effect(format!("`{key}` is missing in it"));
+                }
+                read(entry)
+            })
+        })
     }
 
     /// Converts the value, given its place.
     pub(super) fn into<U: 'static>(self, change: fn(T, &Entry<'_>) -> U) -> Key<U> {
         self.then(|read| Box::new(move |entry| change(read(entry), entry)))
     }
+
+    fn then<U>(self, read: impl Fn(Box<dyn Fn(&Entry<'_>) -> T>) -> Box<dyn Fn(&Entry<'_>) -> U>) -> Key<U> {
+        Key { info: self.info, condition: self.condition, read: read(self.read) }
+    }
+
+    /// `static` cannot be the name of a field; `r#static` can.
+    fn key_name<'n>(&'n self, field: &'n str) -> &'n str {
+        let field = field.strip_prefix("r#").unwrap_or(field);
+        if self.info.name.is_empty() { field } else { &self.info.name }
+    }
 }
 
 impl<T: 'static> Declared<T> for Key<T> {
-    fn infos(&self, name: &str, about: &str) -> Vec<KeyInfo> {
-        vec![KeyInfo {
-            name: self.key_name(name).to_owned(),
-            about: about.to_owned(),
-            shape: self.shape.clone(),
-            default: self.default.clone(),
-            example: self.example,
-            secret: self.secret,
-            restart: self.restart,
-            required: self.required.is_some(),
-        }]
+    fn infos(&self, field: &str, about: &str) -> Vec<KeyInfo> {
+        let (name, about) = (self.key_name(field).to_owned(), about.to_owned());
+        vec![KeyInfo { name, about, ..self.info.clone() }]
     }
 
-    fn take(&self, table: &Table<'_>, name: &str) -> T {
-        let entry = table.entry(self.key_name(name));
-        if let Some(help) = self.required.filter(|_| !entry.is_given() && !entry.is_misspelt()) {
-            let missing = Diagnostic::error(format!("`{}` is missing", entry.name()));
-            table.report().push_missing(missing.at(table.place()).help(help));
+    fn take(&self, table: &Table<'_>, field: &str) -> T {
+        let entry = table.entry(self.key_name(field));
+        let unmet = self.condition.filter(|(counts, _)| !counts(table));
+        let entry = if unmet.is_some() { entry.unused() } else { entry };
+        let is_off = matches!(self.info.default, Fallback::Text("false")) && !entry.is_on();
+        if let Some((_, why)) = unmet
+            && entry.is_set()
+            && !is_off
+        {
+            entry.no_effect(why);
+        }
+        if let Some(help) = self.info.required {
+            entry.require(help);
         }
         (self.read)(&entry)
+    }
+}
+
+impl<T: 'static> Key<Option<Vec<T>>> {
+    /// Refuses a list without elements.
+    pub(super) fn not_empty(self, why: &'static str, help: &'static str) -> Key<Option<Vec<T>>> {
+        self.then(|read| {
+            Box::new(move |entry| {
+                if entry.list_is_empty() {
+                    entry.error(why, help);
+                }
+                read(entry)
+            })
+        })
     }
 }
 
@@ -261,7 +314,7 @@ impl<T: 'static> Key<Option<T>> {
                     .unwrap_or_else(|| unreachable!("the default of `{}` is not one: {text}", entry.name()))
             })
         });
-        Key { default: Fallback::Text(text), ..key }
+        key.standard(text)
     }
 
     /// Sets a computed default, described in `words`.
@@ -282,9 +335,8 @@ impl<T: 'static> Key<Option<T>> {
 impl<T: Default + 'static> Key<Option<T>> {
     /// Defaults to an empty list or text.
     pub(super) fn or_empty(self) -> Key<T> {
-        let text = if matches!(self.shape, Shape::List(_)) { "[]" } else { "" };
-        let key = self.then(|read| Box::new(move |entry| read(entry).unwrap_or_default()));
-        Key { default: Fallback::Text(text), ..key }
+        let text = if matches!(self.info.shape, Shape::List(_)) { "[]" } else { "" };
+        self.then(|read| Box::new(move |entry| read(entry).unwrap_or_default())).standard(text)
     }
 }
 
@@ -345,9 +397,49 @@ pub(super) fn variants<T: DeserializeOwned>() -> &'static [&'static str] {
     }
 }
 
+/// What a table without keys reads as.
+pub(super) fn defaults<S: Section>() -> S {
+    let (figment, report) = (figment::Figment::new(), super::report::Report::default());
+    let root = Value::Dict(Tag::Default, figment::value::Dict::new());
+    let merged = super::table::MergedConfig { figment, files: &[], report: &report, root: &root };
+    S::read(&Table::new(&merged, Vec::new(), None, true))
+}
+
 /// A sub-table; an absent one reads as empty.
 pub(super) fn table<S: Section + 'static>() -> Key<S> {
     Key::new(Shape::Table(TableShape::of::<S>()), |entry| entry.table_or_empty().read())
+}
+
+/// A sub-table whose keys count only beside the first of them; `None` where that is not given.
+pub(super) fn group_table<S: Section + 'static>() -> Key<Option<S>> {
+    Key::new(Shape::Table(TableShape::of::<S>()), |entry| {
+        let (keys, table) = (S::keys(), entry.table_or_empty());
+        let section = table.read();
+        table.needs(&keys[0].name, &keys[1..]).then_some(section)
+    })
+}
+
+/// A sub-table, `None` where it is absent. The error for another type shows the `example`.
+pub(super) fn optional_table<S: Section + 'static>(example: &'static str) -> Key<Option<S>> {
+    Key::new(Shape::Table(TableShape::of::<S>()), move |entry| {
+        let table = entry.is_given().then(|| entry.table_like(example)).flatten()?;
+        Some(table.read())
+    })
+}
+
+/// A table whose keys are chosen by the operator; `read` reads each value by its key, and reports an invalid one. The error for
+/// another type shows the `example`.
+pub(super) fn map<T: 'static>(
+    shape: Shape,
+    example: &'static str,
+    read: fn(&str, &Entry<'_>) -> Option<T>,
+) -> Key<Option<BTreeMap<String, T>>> {
+    Key::new(Shape::Map(Box::new(shape)), move |entry| {
+        let table = entry.is_given().then(|| entry.table_like(example)).flatten()?;
+        let entries = table.entries().into_iter();
+        Some(entries.filter_map(|(name, entry)| read(&name, &entry).map(|value| (name, value))).collect())
+    })
+    .example(example)
 }
 
 /// A list of tables.
@@ -366,6 +458,11 @@ pub(super) fn flat<S: Section, T>(change: fn(S, &Table<'_>) -> T) -> Flat<S, T> 
     Flat(change)
 }
 
+/// The keys of `S`, inlined in another table.
+pub(super) fn inline<S: Section>() -> Flat<S, S> {
+    Flat(|keys, _| keys)
+}
+
 impl<S: Section, T> Declared<T> for Flat<S, T> {
     fn infos(&self, _: &str, _: &str) -> Vec<KeyInfo> {
         S::keys()
@@ -373,5 +470,42 @@ impl<S: Section, T> Declared<T> for Flat<S, T> {
 
     fn take(&self, table: &Table<'_>, _: &str) -> T {
         (self.0)(S::read(table), table)
+    }
+}
+
+/// A value that may be absent or invalid.
+pub(super) struct OrDefault<D>(D);
+
+/// The default of its type stands for a value that is absent or invalid; what makes it required is up to it.
+pub(super) fn or_default<D>(declared: D) -> OrDefault<D> {
+    OrDefault(declared)
+}
+
+impl<T: Default, D: Declared<Option<T>>> Declared<T> for OrDefault<D> {
+    fn infos(&self, field: &str, about: &str) -> Vec<KeyInfo> {
+        Declared::<Option<T>>::infos(&self.0, field, about)
+    }
+
+    fn take(&self, table: &Table<'_>, field: &str) -> T {
+        Declared::<Option<T>>::take(&self.0, table, field).unwrap_or_default()
+    }
+}
+
+/// Keys of a table that count only beside the first of them.
+pub(super) struct Group<S>(std::marker::PhantomData<S>);
+
+/// The keys of `S`, inlined in another table; `None` where the first of them is not given.
+pub(super) fn group<S: Section>() -> Group<S> {
+    Group(std::marker::PhantomData)
+}
+
+impl<S: Section> Declared<Option<S>> for Group<S> {
+    fn infos(&self, _: &str, _: &str) -> Vec<KeyInfo> {
+        S::keys()
+    }
+
+    fn take(&self, table: &Table<'_>, _: &str) -> Option<S> {
+        let keys = S::keys();
+        table.needs(&keys[0].name, &keys[1..]).then(|| S::read(table))
     }
 }

@@ -3,10 +3,11 @@
 
 use super::sections::{needs_restart, paths};
 use super::test_support::{load_files, minimal, pages};
-use super::toml_file::parse_value;
+use super::toml_file::{TomlFile, parse_value};
 use super::{
     Algorithm, Diagnostics, RouteTarget, Settings, Signing, default_configuration, reference, schema,
 };
+use figment::Provider as _;
 
 /// The file, with the folder and the users file that it names replaced by ones that exist where the tests
 /// run.
@@ -123,6 +124,48 @@ fn the_schema_takes_the_default_configuration_and_knows_every_table() {
     let route = &schema["properties"]["routes"]["items"]["properties"];
     assert_eq!(route["access"]["enum"].as_array().unwrap().len(), 3);
     assert_eq!(schema["properties"]["tokens"]["properties"]["secret"]["writeOnly"], true);
+}
+
+/// Whether the schema refuses a value for its keys or its types.
+fn refuses(schema: &serde_json::Value, value: &serde_json::Value) -> bool {
+    use serde_json::Value;
+    let lacks = |required: &Value| {
+        required
+            .as_array()
+            .is_some_and(|keys| keys.iter().filter_map(Value::as_str).any(|key| value.get(key).is_none()))
+    };
+    let dependent = schema["dependentRequired"].as_object().into_iter().flatten();
+    let lacks_more = dependent.filter(|(key, _)| value.get(key).is_some()).any(|(_, keys)| lacks(keys));
+    let below = |(key, inner): (&String, &Value)| match schema["properties"].get(key) {
+        Some(known) => refuses(known, inner),
+        None => schema["additionalProperties"] == false || refuses(&schema["additionalProperties"], inner),
+    };
+    lacks(&schema["required"])
+        || lacks_more
+        || value.as_object().is_some_and(|object| object.iter().any(below))
+        || value.as_array().is_some_and(|list| list.iter().any(|element| refuses(&schema["items"], element)))
+}
+
+#[test]
+fn the_schema_takes_what_is_printed_and_refuses_what_lacks_a_key() {
+    let schema = schema();
+    let json = |toml: &str| serde_json::to_value(parse_value(&format!("{{ {toml} }}")).unwrap()).unwrap();
+    let printed = TomlFile::parse("a.toml".into(), default_configuration(), 0).unwrap().data().unwrap();
+    let printed = serde_json::to_value(&printed[&figment::Profile::Default]).unwrap();
+    assert!(!refuses(&schema, &printed));
+    for (toml, is_refused) in [
+        ("tokens = { migrate_from = {} }", false),
+        ("tokens = { migrate_from = { algorithm = \"HS256\" } }", false),
+        ("tokens = { migrate_from = { secret_file = \"a\" } }", true),
+        ("upstreams = { a = {} }", true),
+        ("routes = [{ upstream = \"a\" }]", true),
+        ("issuers = [{ name = \"a\" }]", true),
+        ("users = { ldap = { url = \"ldaps://a\" } }", true),
+        ("users = { ldap = { url = \"ldaps://a\", base = \"dc=a\" } }", false),
+        ("server = { lisen = \"a\" }", true),
+    ] {
+        assert_eq!(refuses(&schema, &json(toml)), is_refused, "{toml}");
+    }
 }
 
 /// What stands in a page may leave out a route or name files of the reader's; keys and values have to be right.

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use figment::error::Kind;
-use figment::value::Value;
+use figment::value::{Dict, Tag, Value};
 use serde::de::DeserializeOwned;
 
 use super::declaration::{Section as _, variants};
@@ -34,10 +34,25 @@ impl InvalidValue {
         Self { help: Some(help.into()), ..self }
     }
 
+    /// A word that is none of the known ones; the help names the most similar one, or all as `heading: a, b`.
+    pub(super) fn unknown(message: String, heading: &str, given: &str, known: &[&str]) -> Self {
+        Self { message, help: suggest(heading, given, known) }
+    }
+
     /// The help; what has no effect can be removed.
     fn remedy(self) -> Option<String> {
         self.help.or_else(|| self.message.starts_with("has no ").then(|| "remove it".to_owned()))
     }
+}
+
+/// The error for text that is invalid, and how to correct it.
+pub(super) fn refused<T>(message: impl Into<String>, help: impl Into<String>) -> Result<T, InvalidValue> {
+    Err(InvalidValue::new(message).help(help))
+}
+
+/// The text as it is, if it is valid; `why` it is not, such as "is not a host", follows its quote.
+pub(super) fn accept(text: &str, is_valid: bool, why: &str, help: &str) -> Result<String, InvalidValue> {
+    if is_valid { Ok(text.to_owned()) } else { refused(format!("{} {why}", quoted(text)), help) }
 }
 
 /// A value, or its absence.
@@ -48,6 +63,8 @@ pub(super) struct Entry<'a> {
     value: Option<&'a Value>,
     /// Whether all values in it are text, as in the environment.
     is_text: bool,
+    /// Whether other keys make it count.
+    is_used: bool,
 }
 
 impl<'a> Entry<'a> {
@@ -57,16 +74,40 @@ impl<'a> Entry<'a> {
         value: Option<&'a Value>,
     ) -> Self {
         let is_text = value.is_some_and(|value| merged.is_from_environment(value.tag()));
-        Self { merged, path, value, is_text }
+        Self { merged, path, value, is_text, is_used: true }
     }
 
     /// The same key with the default of its declaration.
     pub(super) fn with_default<'b>(&'b self, default: &'b Value) -> Entry<'b> {
-        Entry { merged: self.merged, path: self.path.clone(), value: Some(default), is_text: true }
+        Entry { value: Some(default), is_text: true, ..self.clone() }
     }
 
     pub(super) fn is_given(&self) -> bool {
         self.value.is_some()
+    }
+
+    /// Whether it is given; a table of nothing but headers is not.
+    pub(super) fn is_set(&self) -> bool {
+        self.is_given() && !(self.is_table() && self.table_or_empty().is_blank())
+    }
+
+    /// Whether it is `true`, or another value that says so.
+    pub(super) fn is_on(&self) -> bool {
+        matches!(self.value, Some(Value::Bool(_, true)))
+            || (self.is_text && self.quiet_text() == Some("true"))
+    }
+
+    /// The same, where other keys make it have no effect: what is missing in it is not reported.
+    pub(super) fn unused(self) -> Self {
+        Entry { is_used: false, ..self }
+    }
+
+    /// Reports that it is missing, with how to set it.
+    pub(super) fn require(&self, help: &str) {
+        if self.is_used && !self.is_given() && !self.is_misspelt() {
+            let missing = Diagnostic::error(format!("`{}` is missing", self.name()));
+            self.report_missing(missing.at(self.place()).help(help));
+        }
     }
 
     pub(super) fn is_table(&self) -> bool {
@@ -117,8 +158,17 @@ impl<'a> Entry<'a> {
         last.unwrap_or_default()
     }
 
+    /// The place of the value, or of the table that it is missing in.
     pub(super) fn place(&self) -> SourceSpan {
-        self.value.map_or(SourceSpan::Nowhere, |v| self.merged.place(v.tag(), &self.path, Part::Value))
+        match self.value {
+            Some(value) => self.merged.place(value.tag(), &self.path, Part::Value),
+            None => self.merged.place_of_missing(&self.path),
+        }
+    }
+
+    /// The place of a configured value; a default has none.
+    pub(super) fn given_place(&self) -> SourceSpan {
+        if self.is_given() { self.place() } else { SourceSpan::Nowhere }
     }
 
     /// Like [`Entry::place`], pointing at the key.
@@ -129,11 +179,47 @@ impl<'a> Entry<'a> {
     /// Reports an error about the value.
     pub(super) fn refuse(&self, invalid: InvalidValue) {
         let message = format!("`{}`: {}", self.name(), invalid.message);
-        self.report(Diagnostic::error(message).at(self.place()).maybe_help(invalid.remedy()));
+        let help = self.untaken_syntax().or_else(|| invalid.remedy());
+        self.report(Diagnostic::error(message).at(self.place()).maybe_help(help));
+    }
+
+    /// How to correct a value that is written as for a shell or a template.
+    fn untaken_syntax(&self) -> Option<String> {
+        let text = self.quiet_text()?;
+        let quotes = |quote: char| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
+        if self.is_text && (quotes('"') || quotes('\'')) {
+            return Some("leave the quotes out: they are part of the variable's value".to_owned());
+        }
+        if text.starts_with("~/") {
+            return Some("~ means nothing here: write the path of the folder".to_owned());
+        }
+        if !text.contains("${") && !text.starts_with('$') {
+            return None;
+        }
+        let name = self.name();
+        Some(match name.split_once('[').map_or(name.as_str(), |(list, _)| list) {
+            "routes" | "issuers" => "variables are not replaced here: write the value".to_owned(),
+            key => format!("variables are not replaced here: write the value, or set {}", variable_of(key)),
+        })
+    }
+
+    /// Reports an error about the value, and how to correct it.
+    pub(super) fn error(&self, message: impl Into<String>, help: impl Into<String>) {
+        self.refuse(InvalidValue::new(message).help(help));
+    }
+
+    /// Reports a warning about the value, and how to correct it.
+    pub(super) fn warn(&self, name: &'static str, message: impl Into<String>, help: impl Into<String>) {
+        self.warn_of(name, InvalidValue::new(message).help(help));
+    }
+
+    /// Warns that the value has no effect, and why.
+    pub(super) fn no_effect(&self, why: impl std::fmt::Display) {
+        self.warn_of("no-effect", InvalidValue::new(format!("has no effect: {why}")));
     }
 
     /// Reports a warning about the value.
-    pub(super) fn warn(&self, name: &'static str, invalid: InvalidValue) {
+    pub(super) fn warn_of(&self, name: &'static str, invalid: InvalidValue) {
         let message = format!("`{}`: {}", self.name(), invalid.message);
         self.report(Diagnostic::warning(name, message).at(self.place()).maybe_help(invalid.remedy()));
     }
@@ -172,7 +258,7 @@ impl<'a> Entry<'a> {
         match self.value? {
             Value::String(_, text) => Some(text),
             _ => {
-                self.refuse(InvalidValue::new("expected a string").help("put the value in quotes"));
+                self.error("expected a string", "put the value in quotes");
                 None
             }
         }
@@ -205,10 +291,12 @@ impl<'a> Entry<'a> {
         }
         self.parse(|text| match Value::from(text).deserialize::<T>().map_err(|error| error.kind) {
             Ok(word) => Ok(word),
-            Err(Kind::UnknownVariant(_, known)) => Err(InvalidValue {
-                message: format!("unknown value {}", quoted(text)),
-                help: suggest("known values", text, known),
-            }),
+            Err(Kind::UnknownVariant(_, known)) => Err(InvalidValue::unknown(
+                format!("unknown value {}", quoted(text)),
+                "known values",
+                text,
+                known,
+            )),
             Err(other) => Err(InvalidValue::new(other.to_string())),
         })
     }
@@ -241,9 +329,8 @@ impl<'a> Entry<'a> {
             return self.expected("a number from 0 to 1", value, "write it like 0.1, without quotes");
         };
         if !(0.0..=1.0).contains(&number) {
-            let why = InvalidValue::new(format!("must be from 0 to 1, found {number}"));
             let help = "0.1 is one in ten, 1.0 is all";
-            self.refuse(why.help(help));
+            self.error(format!("must be from 0 to 1, found {number}"), help);
             return None;
         }
         // The cast saturates.
@@ -313,7 +400,7 @@ impl<'a> Entry<'a> {
             Some(number) => format!("M is a month: minutes are written {key} = \"{number}m\""),
             None => format!("write it like {key} = \"{}\"", format_duration(nearest)),
         };
-        self.refuse(InvalidValue::new(message).help(help));
+        self.error(message, help);
         None
     }
 
@@ -322,9 +409,9 @@ impl<'a> Entry<'a> {
         let duration = self.duration(Duration::ZERO..=*range.end())?;
         if duration.subsec_nanos() != 0 {
             let seconds = duration.as_secs().max(1);
-            self.refuse(
-                InvalidValue::new("must be whole seconds, because tokens count in them")
-                    .help(format!("write it like {} = \"{seconds}s\"", self.key())),
+            self.error(
+                "must be whole seconds, because tokens count in them",
+                format!("write it like {} = \"{seconds}s\"", self.key()),
             );
             return None;
         }
@@ -339,7 +426,7 @@ impl<'a> Entry<'a> {
                 let entry = |(i, value)| {
                     let mut path = self.path.clone();
                     path.push(PathSegment::Index(i));
-                    Entry { merged: self.merged, path, value: Some(value), is_text: self.is_text }
+                    Entry { path, value: Some(value), ..self.clone() }
                 };
                 Some(elements.iter().enumerate().map(entry).collect())
             }
@@ -377,7 +464,7 @@ impl<'a> Entry<'a> {
     /// The value as a table.
     pub(super) fn table(&self) -> Option<Table<'a>> {
         match self.value? {
-            Value::Dict(tag, dict) => Some(Table::new(self.merged, self.path.clone(), Some((*tag, dict)))),
+            Value::Dict(tag, dict) => Some(self.table_of(Some((*tag, dict)))),
             other => {
                 let name = self.name();
                 let help = match (other, &self.path[..], self.place()) {
@@ -408,7 +495,11 @@ impl<'a> Entry<'a> {
 
     /// The value as a table; empty if it is absent or invalid.
     pub(super) fn table_or_empty(&self) -> Table<'a> {
-        self.table().unwrap_or_else(|| Table::new(self.merged, self.path.clone(), None))
+        self.table().unwrap_or_else(|| self.table_of(None))
+    }
+
+    fn table_of(&self, values: Option<(Tag, &'a Dict)>) -> Table<'a> {
+        Table::new(self.merged, self.path.clone(), values, self.is_used)
     }
 
     /// The value as a table; the error for another type shows the `example`.

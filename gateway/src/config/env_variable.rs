@@ -66,11 +66,11 @@ impl EnvVariable {
 /// Names that someone may have meant for the gateway: with one underscore, or with another spelling of the
 /// program's name before two.
 fn is_nearly_ours(folded: &str) -> bool {
+    let folded = &folded.replace(['.', '-'], "_");
     let program = folded.split("__").next().unwrap_or_default();
     let is_nested = program.len() < folded.len();
     folded.starts_with("auth_gateway_")
-        || (is_nested
-            && matches!(program.replace(['_', '-', '.'], "").as_str(), "authgateway" | "gateway" | "authgw"))
+        || (is_nested && matches!(program.replace('_', "").as_str(), "authgateway" | "gateway" | "authgw"))
 }
 
 /// Variables that Kubernetes sets for a service named auth-gateway.
@@ -86,8 +86,20 @@ pub(super) fn variable_of(path: &str) -> String {
 
 /// The variable with the most similar name, if there is one.
 pub(super) fn nearest(name: &str) -> Option<String> {
-    let single = |name: &str| name.to_ascii_uppercase().replace("__", "_");
-    let keys = sections::paths().into_iter().filter(|(path, _)| !path.contains("NAME"));
+    let single = |name: &str| name.to_ascii_uppercase().replace("__", "_").replace(['.', '-'], "_");
+    let paths = sections::paths();
+    // The operator's own name stands between two parts.
+    let of_operator = paths.iter().find_map(|(path, _)| {
+        let known = variable_of(path);
+        let (before, behind) = known.split_once("NAME__")?;
+        let given = single(name);
+        let own = given.strip_prefix(&single(before))?.strip_suffix(&format!("_{behind}"))?;
+        Some(format!("did you mean {before}{own}__{behind}?"))
+    });
+    if of_operator.is_some() {
+        return of_operator;
+    }
+    let keys = paths.into_iter().filter(|(path, _)| !path.contains("NAME"));
     let names: Vec<String> = keys.map(|(path, _)| variable_of(&path)).collect();
     let near = names.iter().map(|known| (strsim::damerau_levenshtein(&single(known), &single(name)), known));
     let (distance, best) = near.min_by_key(|(distance, _)| *distance)?;
@@ -154,6 +166,12 @@ mod tests {
             ("AUTHGATEWAY__SERVER__LISTEN", "x", Some("did you mean AUTH_GATEWAY__SERVER__LISTEN?")),
             ("AUTH-GATEWAY__SERVER__LISTEN", "x", Some("did you mean AUTH_GATEWAY__SERVER__LISTEN?")),
             ("GATEWAY__TOKENS__ACCESS_TTL", "x", Some("write AUTH_GATEWAY__SECTION__KEY")),
+            ("AUTH_GATEWAY.SERVER.LISTEN", "x", Some("did you mean AUTH_GATEWAY__SERVER__LISTEN?")),
+            (
+                "AUTH_GATEWAY_UPSTREAMS_APP_URLS",
+                "x",
+                Some("did you mean AUTH_GATEWAY__UPSTREAMS__APP__URLS?"),
+            ),
             ("AUTH_GATEWAY_SERVICE_HOST", "10.0.0.1", None),
             ("AUTHGATEWAY_SERVICE_HOST", "10.0.0.1", None),
             ("AUTH_GATEWAY_PORT_8080_TCP_ADDR", "10.0.0.1", None),

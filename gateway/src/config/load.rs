@@ -73,7 +73,7 @@ pub(crate) fn inspect(
     });
 
     let merged = MergedConfig { figment, files: &parsed, report: &report, root: &all };
-    let settings = Settings::load(&Table::new(&merged, Vec::new(), None).root());
+    let settings = Settings::load(&Table::new(&merged, Vec::new(), None, true).root());
     let mut spans = BTreeMap::new();
     merged.add_spans(&mut Vec::new(), &all, &mut spans);
     let warnings = report.finish(&settings.warnings.silence);

@@ -19,6 +19,7 @@ mod env_variable;
 mod file_watcher;
 mod fingerprint;
 mod load;
+mod other_names;
 mod reference;
 mod report;
 mod schema;

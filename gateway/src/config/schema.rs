@@ -52,7 +52,8 @@ fn define(shape: &Shape, definitions: &mut Map<String, Value>) {
 fn table(keys: &[KeyInfo]) -> Map<String, Value> {
     let properties: Map<String, Value> =
         keys.iter().map(|key| (key.name.clone(), Value::Object(property(key)))).collect();
-    let required: Vec<&str> = keys.iter().filter(|key| key.required).map(|key| key.name.as_str()).collect();
+    let required: Vec<&str> =
+        keys.iter().filter(|key| key.required.is_some()).map(|key| key.name.as_str()).collect();
     let mut schema = object(json!({
         "type": "object",
         "properties": properties,
@@ -102,9 +103,19 @@ fn of_shape(shape: &Shape) -> Map<String, Value> {
         Shape::Ratio => object(json!({"type": "number", "minimum": 0, "maximum": 1})),
         Shape::Size(range) => object(json!({"anyOf": [whole(range), text(SIZE)]})),
         Shape::Duration(_) => object(text(DURATION)),
-        Shape::List(inner) => object(json!({"type": "array", "items": of_shape(inner)})),
-        Shape::Table(shape) => table(&(shape.keys)()),
-        Shape::Map(inner) => object(json!({"type": "object", "additionalProperties": of_shape(inner)})),
+        Shape::List(inner) => object(json!({"type": "array", "items": of_element(inner)})),
+        Shape::Table(shape) => {
+            let keys = (shape.keys)();
+            let mut schema = table(&keys);
+            // Headers without keys, as in the printed configuration, say nothing.
+            if let Some(required) = schema.remove("required") {
+                let plain = keys.iter().filter(|key| !matches!(key.shape, Shape::Table(_)));
+                let dependent: Map<_, _> = plain.map(|key| (key.name.clone(), required.clone())).collect();
+                schema.insert("dependentRequired".to_owned(), Value::Object(dependent));
+            }
+            schema
+        }
+        Shape::Map(inner) => object(json!({"type": "object", "additionalProperties": of_element(inner)})),
         Shape::Names(shape, inner) => {
             let mut schema = table(&(shape.keys)());
             schema.insert("additionalProperties".to_owned(), Value::Object(of_shape(inner)));
@@ -118,6 +129,14 @@ fn of_shape(shape: &Shape) -> Map<String, Value> {
                 json!({"anyOf": [{"type": "array", "items": {"anyOf": one}, "minItems": 1}, one[0], one[1], one[2]]}),
             )
         }
+    }
+}
+
+/// An element of a list, or of a table of names.
+fn of_element(shape: &Shape) -> Map<String, Value> {
+    match shape {
+        Shape::Table(shape) => table(&(shape.keys)()),
+        _ => of_shape(shape),
     }
 }
 

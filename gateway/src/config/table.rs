@@ -1,6 +1,7 @@
 //! Configuration tables: access to values by key, and reports of unknown keys.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use figment::value::{Dict, Tag, Value};
 use figment::{Figment, Source};
@@ -10,6 +11,7 @@ use super::diagnostic::Diagnostic;
 use super::did_you_mean::{nearest, suggest};
 use super::entry::Entry;
 use super::env_variable;
+use super::other_names;
 use super::report::Report;
 use super::sections;
 use super::source_span::{Part, SourceSpan};
@@ -36,6 +38,29 @@ impl MergedConfig<'_> {
             Some(Source::Custom(variable)) => SourceSpan::Variable(variable.clone()),
             _ => SourceSpan::Nowhere,
         }
+    }
+
+    /// The place of what is missing at this path: the header of the innermost table around it that is there, or the
+    /// only file.
+    pub(super) fn place_of_missing(&self, path: &[PathSegment]) -> SourceSpan {
+        match path.split_last() {
+            None => match self.files {
+                [file] => SourceSpan::File(file.path().into()),
+                _ => SourceSpan::Nowhere,
+            },
+            Some((_, above)) => match self.value_at(above).filter(|_| !above.is_empty()) {
+                Some(value) => self.place(value.tag(), above, Part::Value),
+                None => self.place_of_missing(above),
+            },
+        }
+    }
+
+    fn value_at(&self, path: &[PathSegment]) -> Option<&Value> {
+        path.iter().try_fold(self.root, |value, segment| match (value, segment) {
+            (Value::Dict(_, dict), PathSegment::Key(key)) => dict.get(key),
+            (Value::Array(_, list), PathSegment::Index(index)) => list.get(*index),
+            _ => None,
+        })
     }
 
     /// Collects the places of all keys below a value, by name.
@@ -75,6 +100,8 @@ pub(super) struct Table<'a> {
     merged: &'a MergedConfig<'a>,
     path: Vec<PathSegment>,
     values: Option<(Tag, &'a Dict)>,
+    /// Whether other keys make it count: what is missing in it is reported only then.
+    is_used: bool,
 }
 
 impl<'a> Table<'a> {
@@ -82,8 +109,9 @@ impl<'a> Table<'a> {
         merged: &'a MergedConfig<'a>,
         path: Vec<PathSegment>,
         values: Option<(Tag, &'a Dict)>,
+        is_used: bool,
     ) -> Table<'a> {
-        Table { merged, path, values }
+        Table { merged, path, values, is_used }
     }
 
     /// Reads a table with declared keys, and reports unknown ones.
@@ -95,7 +123,38 @@ impl<'a> Table<'a> {
     /// The entry of a key, present or not.
     pub(super) fn entry(&self, key: &str) -> Entry<'a> {
         let value = self.values.and_then(|(_, dict)| dict.get(key));
-        Entry::new(self.merged, self.path_to(key), value)
+        let entry = Entry::new(self.merged, self.path_to(key), value);
+        if self.is_used { entry } else { entry.unused() }
+    }
+
+    /// Whether the key is given. Warns otherwise that those of `others` that are given have no effect.
+    pub(super) fn needs(&self, key: &str, others: &[KeyInfo]) -> bool {
+        let is_given = self.entry(key).is_given();
+        for other in others.iter().map(|other| self.entry(&other.name)).filter(|_| !is_given) {
+            if other.is_given() {
+                let why = format!("has no effect without `{key}`");
+                other.warn("no-effect", why, format!("remove it, or set `{key}`"));
+            }
+        }
+        is_given
+    }
+
+    /// The text of a key; empty where there is none. Reports nothing.
+    pub(super) fn word(&self, key: &str) -> &'a str {
+        self.entry(key).quiet_text().unwrap_or_default()
+    }
+
+    /// Whether no more than one of these keys is given; reports a second one.
+    pub(super) fn at_most_one(&self, keys: &[&str], help: &str) -> bool {
+        let given: Vec<_> = keys.iter().map(|key| self.entry(key)).filter(Entry::is_given).collect();
+        if let [first, second, ..] = &given[..] {
+            second.refuse_beside(first, help);
+        }
+        given.len() < 2
+    }
+
+    pub(super) fn is_used(&self) -> bool {
+        self.is_used
     }
 
     /// The table under a key, for a second read: reports nothing.
@@ -104,13 +163,18 @@ impl<'a> Table<'a> {
         if entry.is_table() {
             entry.table_or_empty()
         } else {
-            Table::new(self.merged, self.path_to(key), None)
+            Table::new(self.merged, self.path_to(key), None, self.is_used)
         }
     }
 
     /// The root table.
     pub(super) fn root(&self) -> Table<'a> {
-        Table::new(self.merged, Vec::new(), self.merged.root.as_dict().map(|dict| (Tag::Default, dict)))
+        Table::new(self.merged, Vec::new(), self.merged.root.as_dict().map(|dict| (Tag::Default, dict)), true)
+    }
+
+    /// The files of the configuration.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        self.merged.files.iter().map(|file| file.path().to_owned()).collect()
     }
 
     /// All entries, for a table whose keys are chosen by the operator.
@@ -119,28 +183,12 @@ impl<'a> Table<'a> {
         names.map(|name| (name.clone(), self.entry(name))).collect()
     }
 
-    /// All values of keys with this name, in this table and below it.
-    pub(super) fn below(&self, key: &str) -> Vec<Entry<'a>> {
-        let mut found = Vec::new();
-        for (name, entry) in self.entries() {
-            for inner in entry.tables() {
-                found.extend(inner.below(key));
-            }
-            if name == key {
-                found.push(entry);
-            }
-        }
-        found
-    }
-
-    /// The place of the table's beginning.
+    /// The place of its header, or of that of the table around it.
     pub(super) fn place(&self) -> SourceSpan {
-        self.values.map_or(SourceSpan::Nowhere, |(tag, _)| self.merged.place(tag, &self.path, Part::Value))
-    }
-
-    /// Whether it has no keys.
-    pub(super) fn is_empty(&self) -> bool {
-        self.values.is_none_or(|(_, dict)| dict.is_empty())
+        match self.values {
+            Some((tag, _)) => self.merged.place(tag, &self.path, Part::Value),
+            None => self.merged.place_of_missing(&self.path),
+        }
     }
 
     /// Whether it has nothing but headers of tables.
@@ -153,6 +201,19 @@ impl<'a> Table<'a> {
 
     pub(super) fn report(&self) -> &'a Report {
         self.merged.report
+    }
+
+    /// Its path as in the declarations: `routes`, `upstreams.NAME`.
+    fn pattern(&self) -> String {
+        let keys = self.path.iter().filter_map(|segment| match segment {
+            PathSegment::Key(key) => Some(key.as_str()),
+            PathSegment::Index(_) => None,
+        });
+        let keys: Vec<&str> = keys.collect();
+        match keys[..] {
+            ["upstreams", _] => "upstreams.NAME".to_owned(),
+            _ => keys.join("."),
+        }
     }
 
     fn path_to(&self, key: &str) -> Vec<PathSegment> {
@@ -171,7 +232,10 @@ impl<'a> Table<'a> {
                 [PathSegment::Key(list), PathSegment::Index(_)] => format!(" in [[{list}]]"),
                 path => format!(" in [{}]", dotted(path)),
             };
-            let meant = nearest(key, names.iter().copied());
+            let meaning = other_names::meaning(&self.pattern(), key);
+            let own = meaning.filter(|meaning| names.contains(meaning));
+            let meant =
+                own.or_else(|| meaning.is_none().then(|| nearest(key, names.iter().copied())).flatten());
             if let Some(meant) = meant {
                 self.report().record_misspelt(dotted(&self.path_to(meant)));
             }
@@ -181,7 +245,8 @@ impl<'a> Table<'a> {
                     Some(table) => format!("did you mean {}?", header(meant, &table.shape)),
                     None => format!("did you mean `{meant}`?"),
                 })
-                .or_else(|| elsewhere(key, value, &names))
+                .or_else(|| meaning.map(explained))
+                .or_else(|| elsewhere(key, value, !self.path.is_empty()))
                 .or_else(|| suggest("known keys here", key, &names));
             let mut tags = BTreeSet::new();
             collect_tags(value, &mut tags);
@@ -199,60 +264,39 @@ impl<'a> Table<'a> {
     }
 }
 
-/// The help for a key that exists in another table, or is another program's name of one. `here` are the keys
-/// of this table.
-fn elsewhere(key: &str, value: &Value, here: &[&str]) -> Option<String> {
-    // Names in nginx, Caddy, Traefik, Envoy and Flask for keys declared here.
-    const CALLED_OTHERWISE: [(&str, &str); 17] = [
-        ("server", "http listener"),
-        ("tokens", "jwt token session"),
-        ("upstreams", "backend backends services cluster clusters"),
-        ("routes", "location locations rules"),
-        ("server.listen", "address bind host port"),
-        ("server.workers", "threads"),
-        (
-            "server.tls.certificates",
-            "ssl cert cert_file certificate key_file ssl_certificate ssl_certificate_key",
-        ),
-        ("tokens.secret", "jwt_secret secret_key jwt_secret_key"),
-        ("tokens.access_ttl", "expires token_ttl"),
-        ("upstreams.NAME.response_timeout", "timeout proxy_read_timeout"),
-        ("routes.upstream", "proxy_pass backend service"),
-        ("routes.path", "location prefix match"),
-        ("routes.access", "auth public protected"),
-        ("routes.static", "root folder dir"),
-        ("routes.upgrade", "websocket websockets ws"),
-        ("cors.allowed_origins", "origins"),
-        ("limits.max_body", "client_max_body_size"),
-    ];
+/// The help for a key that is meant elsewhere: a path, or a sentence.
+fn explained(meaning: &str) -> String {
+    let key_of = |(table, key): (&str, &str)| {
+        let declared = sections::paths();
+        let shape = declared.iter().find(|(path, _)| path == table).map(|(_, info)| &info.shape);
+        let table = shape.map_or_else(|| format!("[{table}]"), |shape| header(table, shape));
+        format!("`{key}` is a key of {table}")
+    };
+    match meaning.rsplit_once('.').filter(|_| !meaning.contains(' ')) {
+        Some(path) => key_of(path),
+        None => meaning.to_owned(),
+    }
+}
+
+/// The help for a key that exists in another table, or is the name of a table.
+fn elsewhere(key: &str, value: &Value, is_below: bool) -> Option<String> {
     // Names that are too common to suggest another table.
-    const COMMON: [&str; 8] = ["body", "file", "kind", "name", "path", "prefix", "status", "window"];
+    const COMMON: [&str; 11] =
+        ["body", "file", "host", "hosts", "kind", "name", "path", "prefix", "status", "timeout", "window"];
     let folded = key.to_ascii_lowercase().replace('-', "_");
     let declared = sections::paths();
+    if let Some((path, info)) = declared.iter().find(|(path, _)| is_below && *path == folded) {
+        let header = header(path, &info.shape);
+        return Some(format!(
+            "{header} is a table of its own: write its header, or put the line above all headers"
+        ));
+    }
     let same = declared.iter().find(|(path, info)| {
         let is_table = matches!(info.shape, Shape::Table(_) | Shape::Map(_));
         let is_same = path.contains('.') && info.name == folded && !COMMON.contains(&key);
         is_same && is_table == value.as_dict().is_some()
     });
-    let theirs = |names: &str| names.split(' ').any(|name| name == folded);
-    let otherwise = || {
-        CALLED_OTHERWISE
-            .iter()
-            .filter(|(path, names)| path.contains('.') != here.contains(path) && theirs(names))
-    };
-    let path = match same {
-        Some((path, _)) => path.as_str(),
-        None => otherwise().map(|(path, _)| *path).next()?,
-    };
-    let shape_of = |path: &str| declared.iter().find(|(other, _)| other == path).map(|(_, info)| &info.shape);
-    Some(match path.rsplit_once('.') {
-        None => format!("did you mean `{path}`?"),
-        Some((_, key)) if here.contains(&key) => format!("did you mean `{key}`?"),
-        Some((table, key)) => {
-            let table = shape_of(table).map_or_else(|| format!("[{table}]"), |shape| header(table, shape));
-            format!("`{key}` is a key of {table}")
-        }
-    })
+    same.map(|(path, _)| explained(path))
 }
 
 /// The line that begins a table.

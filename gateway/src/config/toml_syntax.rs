@@ -13,6 +13,7 @@ pub(crate) fn remedy(text: &str, span: &Range<usize>, message: &str) -> String {
         .map(str::to_owned)
         .or_else(|| message.contains("duplicate key").then(|| of_duplicate(text, start, line)))
         .or_else(|| of_line(line).map(str::to_owned))
+        .or_else(|| of_character(line))
         .or_else(|| of_value(line))
         .or_else(|| of_message(text, at, message))
         .unwrap_or_else(|| {
@@ -52,12 +53,40 @@ fn of_line(line: &str) -> Option<&'static str> {
     }
 }
 
+/// Where a character that looks like another, or like none, stands outside of quotes.
+fn of_character(line: &str) -> Option<String> {
+    let mut quote = None;
+    for c in line.chars() {
+        match quote {
+            Some(open) if c == open => quote = None,
+            Some(_) => {}
+            None if c == '"' || c == '\'' => quote = Some(c),
+            None if c == '#' => return None,
+            None if !c.is_ascii() => {
+                let code = c as u32;
+                return Some(format!(
+                    "the character U+{code:04X} stands outside of quotes: type the line anew with plain letters and spaces"
+                ));
+            }
+            None => {}
+        }
+    }
+    None
+}
+
 /// Where a line is nearly `key = value`.
 fn of_value(line: &str) -> Option<String> {
     let is_key =
         |key: &str| !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-. ".contains(&b));
     let equals = line.find('=').unwrap_or(line.len());
-    if let Some(key) = line.find(':').filter(|colon| *colon < equals).map(|colon| line[..colon].trim())
+    // NAME:$apr1$… and NAME:{SHA}… are lines of Apache's file of passwords.
+    if line.split_once(':').is_some_and(|(name, hash)| is_key(name) && hash.starts_with(['$', '{'])) {
+        return Some(
+            "the file looks like one of htpasswd: name it with kind = \"htpasswd\" in [users]".to_owned(),
+        );
+    }
+    let before = |colon: usize| line[..colon].trim().trim_matches(['"', '\'']);
+    if let Some(key) = line.find(':').filter(|colon| *colon < equals).map(before)
         && is_key(key)
     {
         return Some(format!("write an equals sign in place of the colon: {key} = …"));
@@ -71,6 +100,10 @@ fn of_value(line: &str) -> Option<String> {
         "" => Some(format!("write the value behind the equals sign: {key} = …")),
         "true" | "yes" | "on" => Some(format!("write {key} = true")),
         "false" | "no" | "off" => Some(format!("write {key} = false")),
+        _ if value.starts_with("- ") => Some(format!("write a list in brackets: {key} = [\"…\", \"…\"]")),
+        _ if value.ends_with([';', ',']) => Some(
+            "leave out what stands behind the value: a line ends without a comma or a semicolon".to_owned(),
+        ),
         _ if value.starts_with('"') && value.contains('\\') => Some(format!(
             "a backslash begins an escape in double quotes: write {key} = '…' with single quotes, or \\\\"
         )),
@@ -90,6 +123,10 @@ fn of_message(text: &str, at: usize, message: &str) -> Option<String> {
         ));
     } else if message.contains("basic string") || message.contains("literal string") {
         "add the closing quote: a text ends on the line that it begins on"
+    } else if message.contains("overflow") {
+        "the number is larger than any that is accepted: write a smaller one"
+    } else if message.contains("leading zero") {
+        "write the number without zeros before it"
     } else if message.contains("array") {
         "a comma or the closing ] is missing, here or on a line above"
     } else if message.contains("inline table") || message.contains("key-value pairs") {
@@ -109,6 +146,17 @@ fn of_duplicate(text: &str, start: usize, line: &str) -> String {
     let key = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
     let is_header = line.starts_with('[');
     let above = text[..start].lines().map(str::trim).enumerate();
+    let name = line.trim_matches(['[', ']', ' ']);
+    let number = |begin: &str| text[..start].lines().position(|other| other.trim().starts_with(begin));
+    if let Some(index) = number(&format!("[[{name}]]")).filter(|_| is_header) {
+        return format!("write [[{name}]], with two brackets: line {} begins the list", index + 1);
+    }
+    if let Some(index) = number(&format!("{name}.")).filter(|_| is_header) {
+        return format!(
+            "line {} sets a key of the same table: move it below this header, without the table",
+            index + 1
+        );
+    }
     let first = if is_header {
         above.filter(|(_, other)| *other == line).map(|(index, _)| index + 1).next()
     } else {
@@ -138,7 +186,17 @@ mod tests {
         for (text, expected) in [
             ("[tokens]\naudience = \"a\"\naudience = \"b\"\n", "line 2 sets the same key"),
             ("[tokens]\nleeway = \"0s\"\n[server]\n[tokens]\n", "line 1 begins the same table"),
-            ("server.listen = \"x\"\n[server]\n", "may stand in the file once"),
+            ("server.listen = \"x\"\n[server]\n", "line 1 sets a key of the same table"),
+            ("[[routes]]\n[routes]\n", "write [[routes]], with two brackets: line 1"),
+            ("[a.b]\nc = 1\n[a]\nb.d = 1\n", "may stand in the file once"),
+            ("audience =\u{a0}\"app\"\n", "U+00A0 stands outside of quotes"),
+            ("audi\u{200b}ence = \"app\"\n", "U+200B stands outside of quotes"),
+            ("\"audience\": \"app\",\n", "in place of the colon: audience = …"),
+            ("alice:$apr1$x$y\n", "kind = \"htpasswd\""),
+            ("audience = \"app\";\n", "without a comma or a semicolon"),
+            ("urls = - http://a\n", "write a list in brackets: urls = ["),
+            ("workers = 99999999999999999999\n", "larger than any"),
+            ("status = 0404\n", "without zeros before it"),
             ("audience = \"app\nissuer = \"x\"\n", "add the closing quote"),
             ("a = 1\naudience = \"\"\"app\nissuer = 1\n", "begins on line 2 has no closing quotes"),
             ("audience: \"app\"\n", "in place of the colon: audience = …"),

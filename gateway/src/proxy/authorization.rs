@@ -34,7 +34,7 @@ pub(crate) fn passes_proof(context: &RequestContext, passes_authorization: bool)
 pub(crate) fn of_route<'f>(request: &Authorized, forwarding: &'f Forwarding) -> Option<&'f str> {
     let skipped = request.context().is_passed_preflight() && request.route().access == Access::Authenticated;
     match &forwarding.authorization {
-        UpstreamAuthorization::Set(value) if !skipped => Some(value),
+        UpstreamAuthorization::Set(value) if !skipped => Some(value.as_str()),
         _ => None,
     }
 }

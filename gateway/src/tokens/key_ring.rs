@@ -380,7 +380,7 @@ pub(super) fn private_key(pem: &[u8], algorithm: Algorithm) -> Result<EncodingKe
 mod tests {
     use super::super::key_store::PUBLICATION_MARGIN;
     use super::*;
-    use crate::config::{Compat, CompatIdentity, KeyRotation, PreviousKey, Profile, Rotation};
+    use crate::config::{Compat, CompatIdentity, KeyRotation, PreviousKey, Profile, Rotation, Secret};
     use crate::tokens::dpop::Nonces;
     use crate::tokens::{AssertionRequest, TokenError, TokenRequest, TokenType};
     use base64::Engine as _;
@@ -443,7 +443,7 @@ mod tests {
         let mut all = Vec::new();
         for algorithm in Algorithm::ALL {
             let signing = match algorithm.is_symmetric() {
-                true => Signing::Secret { algorithm, secret: (0..64).collect() },
+                true => Signing::Secret { algorithm, secret: (0..64).collect::<Vec<u8>>().into() },
                 false => Signing::Kept { algorithm, dir: dir.path().join(algorithm.name()) },
             };
             let (issuer, verifier) = parts(&settings(signing), NOW);
@@ -483,7 +483,8 @@ mod tests {
     /// By their issuer, or by their signature where they name none, as in the profile of Flask-JWT-Extended.
     #[test]
     fn own_tokens_are_known_also_when_they_name_no_issuer() {
-        let secret = |byte: u8| Signing::Secret { algorithm: Algorithm::HS256, secret: vec![byte; 64] };
+        let secret =
+            |byte: u8| Signing::Secret { algorithm: Algorithm::HS256, secret: vec![byte; 64].into() };
         let compat = Compat {
             profile: Some(Profile::FlaskJwtExtended),
             identity: CompatIdentity::Id,
@@ -697,7 +698,7 @@ mod tests {
     }
 
     fn secret(byte: u8) -> (Signing, PreviousKey) {
-        let secret: Vec<u8> = (byte..byte + 64).collect();
+        let secret = Secret::from((byte..byte + 64).collect::<Vec<u8>>());
         let algorithm = Algorithm::HS256;
         (Signing::Secret { algorithm, secret: secret.clone() }, PreviousKey::Secret { algorithm, secret })
     }
@@ -781,7 +782,7 @@ mod tests {
         for (algorithm, forged_with) in
             [(Algorithm::HS512, (1..65).collect::<Vec<u8>>()), (Algorithm::HS256, x.into())]
         {
-            let forged = Signing::Secret { algorithm, secret: forged_with };
+            let forged = Signing::Secret { algorithm, secret: forged_with.into() };
             let token = access_token(&parts(&settings(forged), NOW).0, NOW);
             assert!(matches!(
                 verifier.verify(&token, TokenType::Access, UnixSeconds::new(NOW)),

@@ -213,8 +213,8 @@ pub(crate) fn millis() -> Millis {
 }
 
 fn tls_files(settings: &config::Upstream) -> FileSnapshot {
-    let of_client = settings.tls.client.iter().flat_map(|(certificate, key)| [certificate, key]);
-    FileSnapshot::take(settings.tls.ca_file.iter().chain(of_client).cloned())
+    let of_client = settings.tls.client().into_iter().flat_map(|(certificate, key)| [certificate, key]);
+    FileSnapshot::take(settings.tls.ca_file.clone().into_iter().chain(of_client))
 }
 
 fn upstream_tls(settings: &config::Upstream) -> Result<Option<UpstreamTls>, String> {
@@ -229,7 +229,7 @@ fn upstream_tls(settings: &config::Upstream) -> Result<Option<UpstreamTls>, Stri
     if names.iter().all(Option::is_none) {
         return Ok(None);
     }
-    let mut config = client_config(settings.tls.ca_file.as_ref(), settings.tls.client.as_ref())?;
+    let mut config = client_config(settings.tls.ca_file.as_ref(), settings.tls.client().as_ref())?;
     config.alpn_protocols = match settings.protocol {
         UpstreamProtocol::Http1 => vec![b"http/1.1".to_vec()],
         UpstreamProtocol::Http2 => vec![b"h2".to_vec()],

@@ -125,7 +125,7 @@ mod tests {
         let entry = format!("[[users]]\nid = \"1\"\nusername = \"alice\"\npassword = {:?}\n", hash.as_str());
         std::fs::write(&path, entry).unwrap();
         let mut settings = Users::of_file(path);
-        settings.rehash = rehash.then_some(settings.argon2);
+        settings.rehash = rehash;
         let users = UserSources::load(&settings).unwrap().0;
         (folder, users)
     }

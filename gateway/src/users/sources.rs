@@ -323,7 +323,7 @@ impl UserSources {
             _ => false,
         };
         let may_rehash = !has_refused && self.is_writable(found);
-        let Some(cost) = self.settings.rehash.map(hash_cost).filter(|_| may_rehash) else {
+        let Some(cost) = self.settings.rehash_cost().map(hash_cost).filter(|_| may_rehash) else {
             return;
         };
         let Some(old) = found.user.hash().filter(|old| old.needs_rehash(cost)) else { return };

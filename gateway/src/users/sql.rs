@@ -19,7 +19,7 @@ use super::remote::{Remote, SourceUnavailable};
 use super::sql_listener::SqlListener;
 use super::user_entry::is_visible_ascii;
 use super::user_store::{Lookup, ReplaceError, User};
-use crate::config::{RESERVED_CLAIMS, SqlDialect, SqlLookup, SqlTable, SqlUsers};
+use crate::config::{RESERVED_CLAIMS, SqlColumns, SqlDialect, SqlLookup, SqlTable, SqlUsers};
 
 /// Number of hashes that are sampled to find the most common scheme.
 const SAMPLE: u32 = 500;
@@ -51,7 +51,7 @@ impl SqlSource {
     pub(super) fn new(name: &str, settings: SqlUsers) -> Result<SqlSource, String> {
         sqlx::any::install_default_drivers();
         let remote = Remote::new(name, settings.timeout).map_err(|error| error.to_string())?;
-        let listen = |channel| Arc::new(SqlListener::new(name, &settings.url, channel, settings.timeout));
+        let listen = |channel| Arc::new(SqlListener::new(name, &settings.url.url, channel, settings.timeout));
         let listener = settings.notify_channel.as_deref().map(listen);
         let table =
             Table { name: name.to_owned(), settings, pool: OnceCell::new(), id_type: OnceCell::new() };
@@ -160,7 +160,7 @@ impl Table {
     async fn pool(&self) -> Result<&AnyPool, sqlx::Error> {
         self.pool
             .get_or_try_init(|| async {
-                let dialect = self.settings.dialect;
+                let dialect = self.settings.url.dialect;
                 let lifetime = match dialect {
                     // After a rename over the file, an open connection would read the old one.
                     SqlDialect::Sqlite => Duration::from_secs(5),
@@ -182,7 +182,7 @@ impl Table {
                             Ok(())
                         })
                     })
-                    .connect_lazy(&self.settings.url)
+                    .connect_lazy(&self.settings.url.url)
             })
             .await
     }
@@ -191,8 +191,8 @@ impl Table {
         let sql = match &self.settings.lookup {
             SqlLookup::Query { by_name, .. } => by_name.clone(),
             SqlLookup::Table(table) => {
-                let dialect = self.settings.dialect;
-                let column = dialect.quote(&table.username);
+                let dialect = self.settings.url.dialect;
+                let column = dialect.quote(&table.columns.username);
                 let column = if table.exact_names { column } else { format!("LOWER({column})") };
                 self.select(&format!("{column} = {}", dialect.placeholder(1)))
             }
@@ -218,8 +218,8 @@ impl Table {
     /// The condition that the id is the parameter of that number.
     async fn id_is(&self, number: usize) -> Result<String, sqlx::Error> {
         let SqlLookup::Table(table) = &self.settings.lookup else { return Ok(String::new()) };
-        let dialect = self.settings.dialect;
-        let (column, parameter) = (dialect.quote(&table.id), dialect.placeholder(number));
+        let dialect = self.settings.url.dialect;
+        let (column, parameter) = (dialect.quote(&table.columns.id), dialect.placeholder(number));
         if dialect != SqlDialect::Postgres {
             return Ok(format!("{column} = {parameter}"));
         }
@@ -227,7 +227,7 @@ impl Table {
             .id_type
             .get_or_try_init(|| async {
                 let sql = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = $1::regclass AND attname = $2";
-                let row = sqlx::query(sql).bind(dialect.quote(&table.table)).bind(table.id.clone());
+                let row = sqlx::query(sql).bind(dialect.quote(&table.table)).bind(table.columns.id.clone());
                 row.fetch_one(self.pool().await?).await?.try_get::<String, _>(0)
             })
             .await?;
@@ -238,17 +238,17 @@ impl Table {
     /// common.
     fn select(&self, condition: &str) -> String {
         let SqlLookup::Table(table) = &self.settings.lookup else { return String::new() };
-        let dialect = self.settings.dialect;
+        let dialect = self.settings.url.dialect;
         let text = dialect.text_type();
         let mut columns = vec![
-            ("id".to_owned(), &table.id),
-            ("username".to_owned(), &table.username),
-            ("password".to_owned(), &table.password),
+            ("id".to_owned(), &table.columns.id),
+            ("username".to_owned(), &table.columns.username),
+            ("password".to_owned(), &table.columns.password),
         ];
-        columns.extend(table.roles.iter().map(|column| ("roles".to_owned(), column)));
-        columns.extend(table.disabled.iter().map(|column| ("disabled".to_owned(), column)));
-        columns.extend(table.enabled.iter().map(|column| ("enabled".to_owned(), column)));
-        let must_change = table.must_change_password.iter();
+        columns.extend(table.columns.roles.iter().map(|column| ("roles".to_owned(), column)));
+        columns.extend(table.columns.disabled.iter().map(|column| ("disabled".to_owned(), column)));
+        columns.extend(table.columns.enabled.iter().map(|column| ("enabled".to_owned(), column)));
+        let must_change = table.columns.must_change_password.iter();
         columns.extend(must_change.map(|column| (MUST_CHANGE.to_owned(), column)));
         columns.extend(table.claims.iter().map(|(claim, column)| (claim.clone(), column)));
         let cast = |(name, column): (String, &String)| {
@@ -300,17 +300,22 @@ impl Table {
     /// The column of the hash, for people.
     fn password_column(&self) -> String {
         match &self.settings.lookup {
-            SqlLookup::Table(table) => format!("{} of the table {}", table.password, table.table),
+            SqlLookup::Table(table) => format!("{} of the table {}", table.columns.password, table.table),
             SqlLookup::Query { .. } => "what `update_query` changes".to_owned(),
         }
     }
 
     fn version_query(&self) -> Option<String> {
-        let dialect = self.settings.dialect;
+        let dialect = self.settings.url.dialect;
         match (&self.settings.changes_query, &self.settings.lookup) {
             (Some(query), _) => Some(query.clone()),
             // A deletion changes the number of rows only.
-            (None, SqlLookup::Table(SqlTable { table, version: Some(column), .. })) => Some(format!(
+            (
+                None,
+                SqlLookup::Table(SqlTable {
+                    table, columns: SqlColumns { version: Some(column), .. }, ..
+                }),
+            ) => Some(format!(
                 "SELECT COUNT(*), CAST(MAX({}) AS {}) FROM {}",
                 dialect.quote(column),
                 dialect.text_type(),
@@ -328,9 +333,12 @@ impl Table {
 
     async fn sample(&self) -> Result<Vec<String>, sqlx::Error> {
         let SqlLookup::Table(table) = &self.settings.lookup else { return Ok(Vec::new()) };
-        let dialect = self.settings.dialect;
-        let (id, password, from) =
-            (dialect.quote(&table.id), dialect.quote(&table.password), dialect.quote(&table.table));
+        let dialect = self.settings.url.dialect;
+        let (id, password, from) = (
+            dialect.quote(&table.columns.id),
+            dialect.quote(&table.columns.password),
+            dialect.quote(&table.table),
+        );
         let text_type = dialect.text_type();
         // The oldest and the newest: an application that moved to another scheme has both. By the index of the id.
         let end = |name, order| {
@@ -358,9 +366,9 @@ impl Table {
                 None => return Ok(false),
             },
             SqlLookup::Table(table) => {
-                let dialect = self.settings.dialect;
-                let column = dialect.quote(&table.password);
-                let done = match table.must_change_password.as_ref().filter(|_| is_new_password) {
+                let dialect = self.settings.url.dialect;
+                let column = dialect.quote(&table.columns.password);
+                let done = match table.columns.must_change_password.as_ref().filter(|_| is_new_password) {
                     Some(column) => format!(", {} = FALSE", dialect.quote(column)),
                     None => String::new(),
                 };

@@ -226,7 +226,7 @@ fn other_programs_keys_are_answered_with_ours() {
         ("[server]\nmax_body = 1", "unknown key `max_body` in [server]", "`max_body` is a key of [limits]"),
         ("[tls]\nhsts = \"1d\"", "unknown key `tls`", "`tls` is a key of [server]"),
         ("[server]\nport = 80", "unknown key `port` in [server]", "did you mean `listen`?"),
-        ("[jwt]\nsecret = \"x\"", "unknown key `jwt`", "did you mean `tokens`?"),
+        ("[jwt]\nsecret = \"x\"", "unknown key `jwt`", "did you mean [tokens]?"),
         ("[cors]\nallowed_origins = \"x\"", "expected a list", "allowed_origins = [\"…\"]"),
         ("[tokens]\naccess_ttl = \"90\"", "expected a duration", "\"90s\" for seconds"),
         ("[tokens]\naccess_ttl = \"1m30\"", "expected a duration", "\"1h 30m\""),
@@ -234,7 +234,7 @@ fn other_programs_keys_are_answered_with_ours() {
         ("[limits]\nconnections = \"10\"", "expected a whole number", "without quotes"),
         ("[log]\naccess = \"yes\"", "expected true or false", "without quotes"),
         ("[server]\ntls = true", "`server.tls`: expected a table", "write [server.tls]"),
-        ("[log]\nfile = \"x\"", "unknown key `file` in [log]", "known keys here: level"),
+        ("[log]\nfile = \"x\"", "unknown key `file` in [log]", "standard error"),
         ("[warnings]\nsilence = [\"plain-htp\"]", "there is no warning `plain-htp`", "`plain-http`"),
     ] {
         // A table at the end of the file, so that what precedes it is not part of it.

@@ -1,13 +1,6 @@
 //! `[audit]`: the audit trail, a stream of its own.
 
-use std::path::PathBuf;
-
-use serde::Deserialize;
-
-use super::files::file_name;
-use crate::config::declaration::{choice, section, text};
-use crate::config::entry::InvalidValue;
-use crate::config::table::Table;
+use super::prelude::*;
 
 section! {
     /// The audit trail: logins, refused requests, ended sessions, keys, reloads. Independent of log.level.
@@ -19,9 +12,11 @@ section! {
         /// logrotate needs no signal.
         file: Option<PathBuf> = text(file_name).example("\"/var/log/auth-gateway/audit.log\"").restart();
         /// The socket of target = "syslog" (RFC 5424).
-        syslog_socket: PathBuf = text(file_name).default("/dev/log").restart();
+        syslog_socket: PathBuf = text(file_name).default("/dev/log").restart()
+            .only_where(|audit| audit.word("target") == "syslog", "`target` is not \"syslog\"");
         /// The socket of target = "journald" (its native protocol).
-        journald_socket: PathBuf = text(file_name).default("/run/systemd/journal/socket").restart();
+        journald_socket: PathBuf = text(file_name).default("/run/systemd/journal/socket").restart()
+            .only_where(|audit| audit.word("target") == "journald", "`target` is not \"journald\"");
         /// Which refused requests are recorded: "forbidden": those with 403; "all": those with 401, too, the first
         /// request of each visitor among them; "off": none.
         refusals: AuditRefusals = choice().default("forbidden");
@@ -71,18 +66,12 @@ impl AuditRefusals {
 
 impl Audit {
     pub(super) fn check(&self, table: &Table<'_>) {
-        let (target, file) = (table.entry("target"), table.entry("file"));
-        if self.target == AuditTarget::File && !file.is_given() {
-            target.refuse(
-                InvalidValue::new("the audit trail has no file")
-                    .help("name one: file = \"/var/log/auth-gateway/audit.log\""),
-            );
+        let file = table.entry("file");
+        if self.target == AuditTarget::File {
+            file.require("name one: file = \"/var/log/auth-gateway/audit.log\"");
         }
         if self.target != AuditTarget::File && file.is_given() {
-            file.refuse(
-                InvalidValue::new("the audit trail goes elsewhere")
-                    .help("add target = \"file\", or remove it"),
-            );
+            file.error("the audit trail goes elsewhere", "add target = \"file\", or remove it");
         }
     }
 }
@@ -106,7 +95,7 @@ mod tests {
     #[test]
     fn a_target_without_its_file_and_a_file_without_its_target_are_refused() {
         for (config, message, help) in [
-            ("target = \"file\"", "the audit trail has no file", "name one"),
+            ("target = \"file\"", "`audit.file` is missing", "name one"),
             ("file = \"a.log\"", "the audit trail goes elsewhere", "target = \"file\""),
             ("target = \"sylog\"", "unknown value `sylog`", "did you mean `syslog`?"),
             ("refusals = true", "expected a string", ""),

@@ -1,15 +1,8 @@
 //! `[browser]`: sessions in cookies and sign-in pages, for people who use apps that know nothing of tokens.
 
-use std::path::PathBuf;
-
-use serde::Deserialize;
-
 use super::cors::origin;
-use super::files::existing_folder;
+use super::prelude::*;
 use super::upstreams::is_host;
-use crate::config::declaration::{boolean, choice, section, text, texts};
-use crate::config::entry::{InvalidValue, quoted};
-use crate::config::table::Table;
 use crate::http1::Host;
 
 section! {
@@ -75,15 +68,15 @@ impl Browser {
             && !parsed.is(domain)
             && !parsed.is_below(domain)
         {
-            login_host.refuse(
-                InvalidValue::new(format!("is not below the domain {}", quoted(domain)))
-                    .help("browsers would not take its cookies: name a host below the domain"),
+            login_host.error(
+                format!("is not below the domain {}", quoted(domain)),
+                "browsers would not take its cookies: name a host below the domain",
             );
         }
         if self.login_host.is_some() && self.return_hosts.is_empty() {
-            login_host.refuse(
-                InvalidValue::new("a sign-in there could lead back to no other host")
-                    .help("name the apps' hosts in `return_hosts`"),
+            login_host.error(
+                "a sign-in there could lead back to no other host",
+                "name the apps' hosts in `return_hosts`",
             );
         }
     }
@@ -93,8 +86,10 @@ impl Browser {
 fn domain(text: &str) -> Result<String, InvalidValue> {
     let lower = text.strip_prefix('.').unwrap_or(text).to_ascii_lowercase();
     let refuse = |why: &str| {
-        Err(InvalidValue::new(format!("the domain {} {why}", quoted(text)))
-            .help("write a name that your hosts are below, like \"example.org\""))
+        refused(
+            format!("the domain {} {why}", quoted(text)),
+            "write a name that your hosts are below, like \"example.org\"",
+        )
     };
     if !is_host(&lower) || lower.ends_with('.') {
         return refuse("is not a host name");
@@ -110,28 +105,31 @@ fn host(text: &str) -> Result<String, InvalidValue> {
     let lower = text.to_ascii_lowercase();
     match Host::parse(lower.as_bytes()) {
         Ok(_) if !lower.is_empty() => Ok(lower),
-        _ => Err(InvalidValue::new(format!("{} is not a host", quoted(text)))
-            .help("write the name, and a port where it is not the usual one, like \"app.example.org\" or \"localhost:8080\"")),
+        _ => refused(
+            format!("{} is not a host", quoted(text)),
+            "write the name, and a port where it is not the usual one, like \"app.example.org\" or \"localhost:8080\"",
+        ),
     }
 }
 
 fn home(text: &str) -> Result<String, InvalidValue> {
     let is_path = text.starts_with('/') && !text.starts_with("//") && !text.contains('\\');
-    match is_path && text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        true => Ok(text.to_owned()),
-        false => {
-            Err(InvalidValue::new(format!("{} is not a path", quoted(text))).help("write it like \"/lab\""))
-        }
-    }
+    accept(
+        text,
+        is_path && text.bytes().all(|byte| byte.is_ascii_graphic()),
+        "is not a path",
+        "write it like \"/lab\"",
+    )
 }
 
 fn cookie_name(text: &str) -> Result<String, InvalidValue> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    match (1..=40).contains(&text.len()) && text.bytes().all(fits) && !text.starts_with("__") {
-        true => Ok(text.to_owned()),
-        false => Err(InvalidValue::new(format!("{} cannot begin a cookie's name", quoted(text)))
-            .help("write up to 40 letters, digits, `_` and `-`; the prefixes __Host- and __Secure- are added where they apply")),
-    }
+    accept(
+        text,
+        (1..=40).contains(&text.len()) && text.bytes().all(fits) && !text.starts_with("__"),
+        "cannot begin a cookie's name",
+        "write up to 40 letters, digits, `_` and `-`; the prefixes __Host- and __Secure- are added where they apply",
+    )
 }
 
 #[cfg(test)]

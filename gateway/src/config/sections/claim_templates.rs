@@ -3,9 +3,8 @@
 use figment::value::Value as ConfigValue;
 use serde_json::{Map, Value};
 
+use super::prelude::*;
 use super::routes::template::parts;
-use crate::config::declaration::{Key, Shape};
-use crate::config::entry::{Entry, InvalidValue, quoted};
 
 /// Claims that the gateway itself sets.
 pub(crate) const RESERVED_CLAIMS: [&str; 12] =
@@ -149,9 +148,9 @@ pub(super) fn claims() -> Key<ClaimTemplates> {
 
 fn claim(name: &str, entry: &Entry<'_>) -> Option<(String, Template)> {
     if RESERVED_CLAIMS.contains(&name) || FURTHER_RESERVED.contains(&name) {
-        entry.refuse(
-            InvalidValue::new(format!("the gateway itself sets the claim {}", quoted(name)))
-                .help("choose another name; roles and names of users are changed where the users are kept"),
+        entry.error(
+            format!("the gateway itself sets the claim {}", quoted(name)),
+            "choose another name; roles and names of users are changed where the users are kept",
         );
         return None;
     }

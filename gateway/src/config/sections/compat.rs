@@ -1,11 +1,7 @@
 //! `[compat]`: compatibility with the library that issued the users' tokens so far.
 
-use serde::Deserialize;
-
+use super::prelude::*;
 use super::tokens::{Rotation, Tokens};
-use crate::config::declaration::{boolean, choice, section, text};
-use crate::config::entry::InvalidValue;
-use crate::config::table::Table;
 
 section! {
     /// Compatibility with the library that issued the users' tokens so far.
@@ -51,7 +47,7 @@ pub enum CompatIdentity {
 
 fn message(text: &str) -> Result<String, InvalidValue> {
     match text.is_empty() {
-        true => Err(InvalidValue::new("is empty").help("leave the key out for the default")),
+        true => refused("is empty", "leave the key out for the default"),
         false => Ok(text.to_owned()),
     }
 }
@@ -77,9 +73,9 @@ impl Compat {
             tokens.rotation = Rotation::Off;
         }
         if !tokens.signing.algorithm().is_symmetric() {
-            table.entry("profile").refuse(
-                InvalidValue::new("needs the secret that the app signs with")
-                    .help("set tokens.algorithm = \"HS256\" and tokens.secret_file to a file with the app's JWT_SECRET_KEY"),
+            table.entry("profile").error(
+                "needs the secret that the app signs with",
+                "set tokens.algorithm = \"HS256\" and tokens.secret_file to a file with the app's JWT_SECRET_KEY",
             );
         }
     }

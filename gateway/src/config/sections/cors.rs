@@ -1,14 +1,9 @@
 //! `[cors]` and a route's `cors`: which other origins may call from a browser, and with what (the Fetch standard's CORS protocol).
 
-use std::net::Ipv6Addr;
-use std::time::Duration;
-
 use http::{HeaderName, Method};
+use std::net::Ipv6Addr;
 
-use super::DAY;
-use crate::config::declaration::{boolean, duration, section, texts};
-use crate::config::entry::{Entry, InvalidValue, quoted};
-use crate::config::table::Table;
+use super::prelude::*;
 
 section! {
     /// Which pages of other origins may call the gateway from a browser. A route's `cors` has the same keys for that route.
@@ -93,12 +88,15 @@ fn check_wildcards(cors: &Cors, table: &Table<'_>, credentials: &Entry<'_>) {
         if names.iter().any(|name| name == "*") && (entry.is_given() || credentials.is_given()) {
             let at = if entry.is_given() { &entry } else { credentials };
             if names.len() > 1 {
-                let why = InvalidValue::new("\"*\" stands for every name, so no other can stand beside it");
-                at.refuse(why.help("write [\"*\"], or the names alone"));
+                at.error(
+                    "\"*\" stands for every name, so no other can stand beside it",
+                    "write [\"*\"], or the names alone",
+                );
             } else if cors.allow_credentials {
-                let why =
-                    InvalidValue::new(format!("{key} = [\"*\"] and allow_credentials exclude each other"));
-                at.refuse(why.help("browsers heed \"*\" only where no cookies are sent: list the names"));
+                at.error(
+                    format!("{key} = [\"*\"] and allow_credentials exclude each other"),
+                    "browsers heed \"*\" only where no cookies are sent: list the names",
+                );
             }
         }
     }
@@ -106,29 +104,32 @@ fn check_wildcards(cors: &Cors, table: &Table<'_>, credentials: &Entry<'_>) {
 
 fn method(text: &str) -> Result<String, InvalidValue> {
     match Method::from_bytes(text.as_bytes()) {
-        Ok(_) if text == "*" => Err(InvalidValue::new("\"*\" is not a method")
-            .help("leave the key out: then the methods of the route are allowed")),
-        Ok(method) if text == text.to_ascii_uppercase() => Ok(method.to_string()),
-        Ok(_) => Err(InvalidValue::new(format!("the method {} is not in capitals", quoted(text)))
-            .help(format!("methods are case-sensitive: write \"{}\"", text.to_ascii_uppercase()))),
-        Err(_) => {
-            Err(InvalidValue::new(format!("{} is not a method", quoted(text))).help("write it like \"PUT\""))
+        Ok(_) if text == "*" => {
+            refused("\"*\" is not a method", "leave the key out: then the methods of the route are allowed")
         }
+        Ok(method) if text == text.to_ascii_uppercase() => Ok(method.to_string()),
+        Ok(_) => refused(
+            format!("the method {} is not in capitals", quoted(text)),
+            format!("methods are case-sensitive: write \"{}\"", text.to_ascii_uppercase()),
+        ),
+        Err(_) => refused(format!("{} is not a method", quoted(text)), "write it like \"PUT\""),
     }
 }
 
 fn header(text: &str) -> Result<String, InvalidValue> {
     match HeaderName::from_bytes(text.as_bytes()) {
         Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err(InvalidValue::new(format!("{} is not the name of a header field", quoted(text)))
-            .help("write one name for each element, such as \"X-CSRF-Token\", or [\"*\"]")),
+        Err(_) => refused(
+            format!("{} is not the name of a header field", quoted(text)),
+            "write one name for each element, such as \"X-CSRF-Token\", or [\"*\"]",
+        ),
     }
 }
 
 /// An origin exactly as browsers send it (Fetch, RFC 6454 section 6.2): it is compared byte for byte.
 pub(super) fn origin(text: &str) -> Result<String, InvalidValue> {
     let example = "write it like \"https://app.example\" or \"http://localhost:5173\"";
-    let refuse = |why: String, help: &str| Err(InvalidValue::new(format!("the origin {why}")).help(help));
+    let refuse = |why: String, help: &str| refused(format!("the origin {why}"), help);
     if text.contains('*') {
         let why = "may not be a pattern: any page on the web could then act with its visitor's tokens".into();
         return refuse(why, "list every origin by its full name");

@@ -1,8 +1,7 @@
 //! `[endpoints]`: paths of the gateway's own endpoints.
 
+use super::prelude::*;
 use super::{Settings, path_pattern};
-use crate::config::declaration::{section, text};
-use crate::config::entry::InvalidValue;
 
 const JWKS: &str = "/.well-known/jwks.json";
 
@@ -30,7 +29,7 @@ impl Endpoints {
 fn prefix(text: &str) -> Result<String, InvalidValue> {
     match text {
         "" => {}
-        "/" => return Err(InvalidValue::new("the prefix is a slash alone").help("write \"\" for no prefix")),
+        "/" => return refused("the prefix is a slash alone", "write \"\" for no prefix"),
         _ => path_pattern::segments(text).map_err(|r| r.help("write it like \"/auth\""))?,
     }
     Ok(text.to_owned())

@@ -2,8 +2,7 @@
 
 use url::Url;
 
-use crate::config::declaration::{section, text};
-use crate::config::entry::{InvalidValue, quoted};
+use super::prelude::*;
 
 section! {
     /// Error responses.
@@ -21,11 +20,12 @@ fn type_base(text: &str) -> Result<String, InvalidValue> {
     let with_code = format!("{text}code");
     let visible = text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte));
     let is_path = text.starts_with('/') && !text.starts_with("//");
-    if visible && (is_path || Url::parse(&with_code).is_ok()) {
-        return Ok(text.to_owned());
-    }
-    Err(InvalidValue::new(format!("{} is no beginning of a URI", quoted(text)))
-        .help("write it like \"https://docs.example/reference/errors/#\"; the error's code follows it"))
+    accept(
+        text,
+        visible && (is_path || Url::parse(&with_code).is_ok()),
+        "is no beginning of a URI",
+        "write it like \"https://docs.example/reference/errors/#\"; the error's code follows it",
+    )
 }
 
 #[cfg(test)]

@@ -3,15 +3,17 @@
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::config::entry::{InvalidValue, quoted};
+use super::prelude::*;
 
 /// A file name, which has at least one character.
 pub(super) fn file_name(text: &str) -> Result<PathBuf, InvalidValue> {
     if text.is_empty() || text.contains('\0') {
-        return Err(InvalidValue::new("expected the name of a file, found an empty one")
-            .help("relative names start at the working directory"));
+        return refused(
+            "expected the name of a file, found an empty one",
+            "relative names start at the working directory",
+        );
     }
     Ok(PathBuf::from(text))
 }
@@ -21,32 +23,30 @@ pub(super) fn existing_folder(text: &str) -> Result<PathBuf, InvalidValue> {
     let path = file_name(text)?;
     let why = match std::fs::metadata(&path) {
         Ok(metadata) if metadata.is_dir() => return Ok(path),
-        Ok(_) => return Err(InvalidValue::new(format!("{} is a file", quoted(text))).help("name a folder")),
+        Ok(_) => return refused(format!("{} is a file", quoted(text)), "name a folder"),
         Err(error) if error.kind() == ErrorKind::NotFound => "does not exist".to_owned(),
         Err(error) => format!("cannot be opened: {error}"),
     };
     let help = readable_help("folder", &path, &why);
-    Err(InvalidValue::new(format!("the folder {} {why}", quoted(text))).help(help))
+    refused(format!("the folder {} {why}", quoted(text)), help)
 }
 
 /// A file that can be read.
 pub(super) fn existing_file(text: &str) -> Result<PathBuf, InvalidValue> {
-    let path = file_name(text)?;
-    readable(&path).map_err(|why| {
-        let help = readable_help("file", &path, &why);
-        InvalidValue::new(format!("the file {} {why}", path.display())).help(help)
-    })?;
-    Ok(path)
+    existing(text, "the file", "file")
 }
 
 /// A file with a key, which can be read.
 pub(super) fn key_file(text: &str) -> Result<PathBuf, InvalidValue> {
+    existing(text, "the key", "PEM file")
+}
+
+fn existing(text: &str, what: &str, kind: &str) -> Result<PathBuf, InvalidValue> {
     let path = file_name(text)?;
-    readable(&path).map_err(|why| {
-        let help = readable_help("PEM file", &path, &why);
-        InvalidValue::new(format!("the key {} {why}", path.display())).help(help)
-    })?;
-    Ok(path)
+    match readable(&path) {
+        Ok(()) => Ok(path),
+        Err(why) => refused(format!("{what} {} {why}", path.display()), readable_help(kind, &path, &why)),
+    }
 }
 
 /// Why a file cannot be read, as the end of a sentence.

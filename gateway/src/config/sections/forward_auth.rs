@@ -1,10 +1,7 @@
 //! `[forward_auth]`: verdicts for proxies that stand before the apps themselves.
 
-use crate::config::declaration::{boolean, section};
-use crate::config::entry::InvalidValue;
-use crate::config::table::Table;
-
 use super::Server;
+use super::prelude::*;
 
 section! {
     /// Verdicts for proxies that serve the apps themselves and ask the gateway about each request: nginx auth_request, Traefik
@@ -19,9 +16,9 @@ section! {
 impl ForwardAuth {
     pub(super) fn check(&self, table: &Table<'_>, server: &Server) {
         if self.enabled && server.trusted_proxies.is_empty() {
-            table.entry("enabled").refuse(
-                InvalidValue::new("has no effect: no proxy is trusted, so none may ask")
-                    .help("name the proxy's address in [server] trusted_proxies"),
+            table.entry("enabled").error(
+                "has no effect: no proxy is trusted, so none may ask",
+                "name the proxy's address in [server] trusted_proxies",
             );
         }
     }

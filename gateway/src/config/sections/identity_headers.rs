@@ -1,15 +1,7 @@
 //! `[identity_headers]`: claims that upstreams get, and their header names.
 
-use std::collections::BTreeMap;
-
-use serde::Deserialize;
-
-use crate::config::declaration::{Key, Shape, TableShape, choice, section, text, texts};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::did_you_mean::suggest;
-use crate::config::entry::{Entry, InvalidValue, quoted};
+use super::prelude::*;
 use crate::config::source_span::SourceSpan;
-use crate::config::table::Table;
 
 /// One entry of `[identity_headers]`, which maps claims to header names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -90,7 +82,8 @@ section! {
         /// How text that is not visible ASCII stands in it. Control bytes are percent-encoded at least.
         encoding: ClaimEncoding = choice().default("percent");
         /// What stands for the claim's value, or for each of its elements; others are left out.
-        map: BTreeMap<String, String> = Key::new(Shape::Map(Box::new(Shape::Text)), map).example("{ admin = \"Admin\", user = \"Viewer\" }");
+        map: BTreeMap<String, String> =
+            or_default(map(Shape::Text, "{ admin = \"Admin\", user = \"Viewer\" }", |_, entry| entry.parse(plain)));
         /// Of several values only the first of these that is there is sent.
         one_of: Vec<String> = texts(plain).or_empty().example("[\"Admin\", \"Viewer\"]");
         /// This is sent where the claim is there, and not false, null or empty.
@@ -98,17 +91,13 @@ section! {
     }
 }
 
-fn map(entry: &Entry<'_>) -> BTreeMap<String, String> {
-    let table = entry.is_given().then(|| entry.table_like("map = { admin = \"Admin\" }")).flatten();
-    let entries = table.map(|table| table.entries()).unwrap_or_default();
-    entries.into_iter().filter_map(|(value, entry)| Some((value, entry.parse(plain)?))).collect()
-}
-
 /// Text without control characters.
 fn plain(text: &str) -> Result<String, InvalidValue> {
     match text.is_empty() || text.chars().any(char::is_control) {
-        true => Err(InvalidValue::new(format!("{} is not a value for a header", quoted(text)))
-            .help("write at least one character, and none that ends a line")),
+        true => refused(
+            format!("{} is not a value for a header", quoted(text)),
+            "write at least one character, and none that ends a line",
+        ),
         false => Ok(text.to_owned()),
     }
 }
@@ -206,15 +195,14 @@ pub(super) fn identity_headers(table: &Table<'_>) -> Vec<IdentityHeader> {
 
 fn warn_of_unknown_claim(claim: &str, entry: &Entry<'_>) {
     if !CLAIMS.contains(&claim) {
-        entry.warn(
+        entry.warn_of(
             "unknown-claim",
-            InvalidValue {
-                message: format!(
-                    "the gateway's tokens have no claim {}, so this is never sent",
-                    quoted(claim)
-                ),
-                help: suggest("claims", claim, &CLAIMS),
-            },
+            InvalidValue::unknown(
+                format!("the gateway's tokens have no claim {}, so this is never sent", quoted(claim)),
+                "claims",
+                claim,
+                &CLAIMS,
+            ),
         );
     }
 }
@@ -229,16 +217,19 @@ pub(super) fn header_name(text: &str) -> Result<String, InvalidValue> {
     let reserved = RESERVED.split(' ').any(|name| name == folded)
         || RESERVED_PREFIXES.iter().any(|prefix| folded.starts_with(prefix));
     if reserved {
-        return Err(InvalidValue::new(format!("the header {} may not carry a claim", quoted(text))).help(
+        return refused(
+            format!("the header {} may not carry a claim", quoted(text)),
             "it has a meaning of its own in HTTP or is set by the gateway: use a name such as X-Auth-User",
-        ));
+        );
     }
     if !text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') || text.starts_with('-') {
-        return Err(InvalidValue::new(format!("{} is not a header name for a claim", quoted(text)))
-            .help("use letters, digits and hyphens, such as X-Auth-User"));
+        return refused(
+            format!("{} is not a header name for a claim", quoted(text)),
+            "use letters, digits and hyphens, such as X-Auth-User",
+        );
     }
     if text.len() > 64 {
-        return Err(InvalidValue::new("the header name is longer than 64 characters").help("shorten it"));
+        return refused("the header name is longer than 64 characters", "shorten it");
     }
     Ok(text.to_owned())
 }

@@ -1,26 +1,12 @@
 //! `[[issuers]]`: other issuers whose tokens routes may accept.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
 use url::{Host, Url};
 
+use super::Settings;
 use super::claim_templates::RESERVED_CLAIMS;
-use super::files::{existing_file, file_name};
+use super::prelude::*;
 use super::routes::{claims, role};
-use super::secret::{self, SecretSource, secret};
-use super::tokens::{ALGORITHMS, algorithm, name as claim_value};
-use super::{DAY, HOUR, MINUTE, Settings, YEAR, seconds, up_to};
-use crate::config::declaration::{
-    Key, Shape, boolean, choice, duration, flat, integer, section, text, texts, whole_seconds,
-};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::did_you_mean::suggest;
-use crate::config::entry::{Entry, InvalidValue, quoted};
-use crate::config::settings::{
-    Access, Algorithm, Introspection, IssuerKeys, NameMap, OWN_ISSUER, RequiredClaim, TokenUse,
-};
-use crate::config::table::Table;
+use super::tokens::{algorithm, name as claim_value};
 
 /// A route's issuers are a set of 64 bits, one of which is the gateway's own.
 const MAX_ISSUERS: usize = 63;
@@ -44,7 +30,7 @@ section! {
         keys: IssuerKeys = flat(keys);
         /// The algorithms that are accepted. []: no JWT is verified here; each token is introspected.
         algorithms: Vec<Algorithm> = texts(algorithm)
-            .shape(Shape::List(Box::new(Shape::Choice(&ALGORITHMS))))
+            .shape(Shape::List(Box::new(Shape::Choice(Algorithm::NAMES))))
             .or("every asymmetric one, with `secret` HS256", Vec::new)
             .example("[\"RS256\"]");
         /// One of these is required in `aud`. May be left out where required_claims names client_id or azp.
@@ -63,9 +49,13 @@ section! {
         roles_claim: Option<String> =
             text(path).fallback("no roles").example("\"realm_access.roles\"");
         /// Roles here, by those of the issuer; others are left out.
-        role_map: Option<NameMap> = names(role_entry).fallback("all roles stay as they are").example("{ gateway-admin = \"admin\" }");
+        role_map: Option<NameMap> = map(Shape::Text, "{ gateway-admin = \"admin\" }", |_, entry| entry.parse(role))
+            .fallback("all roles stay as they are");
         /// Further claims that identity headers, header templates and routes see, by the name here: `claims = { email = "email" }`.
-        claims: NameMap = names(claim_entry).or("none", NameMap::new).example("{ email = \"email\", tenant = \"org.id\" }");
+        claims: NameMap = map(Shape::Text, "{ email = \"email\", tenant = \"org.id\" }", |name, entry| {
+            entry.parse(|text| claim_entry(name, text))
+        })
+        .or("none", NameMap::new);
         /// Claims that a token must have, with that value or one of several; of a claim that is a list, one element.
         required_claims: Vec<RequiredClaim> = claims().or_empty().example("{ azp = [\"web\", \"cli\"] }");
         /// Tolerated clock difference.
@@ -123,31 +113,15 @@ section! {
     }
 }
 
-/// A table of names to names.
-fn names(check: fn(&str, &str) -> Result<(), InvalidValue>) -> Key<Option<NameMap>> {
-    Key::new(Shape::Map(Box::new(Shape::Text)), move |entry| {
-        if !entry.is_given() {
-            return None;
-        }
-        let table = entry.table_like("{ name = \"other\" }")?;
-        let pair = |(name, value): (String, Entry<'_>)| {
-            let text = value.parse(|text| check(&name, text).map(|()| text.to_owned()))?;
-            Some((name, text))
-        };
-        Some(table.entries().into_iter().filter_map(pair).collect())
-    })
-}
-
-fn role_entry(_: &str, value: &str) -> Result<(), InvalidValue> {
-    role(value).map(drop)
-}
-
-fn claim_entry(name: &str, value: &str) -> Result<(), InvalidValue> {
+/// The path of a claim that is given this name here.
+fn claim_entry(name: &str, value: &str) -> Result<String, InvalidValue> {
     if RESERVED_CLAIMS.contains(&name) || name == "cnf" {
-        return Err(InvalidValue::new(format!("the claim {} is the gateway's own", quoted(name)))
-            .help("choose another name, such as provider_sub = \"sub\""));
+        return refused(
+            format!("the claim {} is the gateway's own", quoted(name)),
+            "choose another name, such as provider_sub = \"sub\"",
+        );
     }
-    path(value).map(drop)
+    path(value)
 }
 
 fn name(text: &str) -> Result<String, InvalidValue> {
@@ -164,26 +138,28 @@ fn name(text: &str) -> Result<String, InvalidValue> {
 
 /// The path of a claim: names with dots between them.
 fn path(text: &str) -> Result<String, InvalidValue> {
-    if text.is_empty() || text.split('.').any(str::is_empty) || text.chars().any(char::is_control) {
-        return Err(InvalidValue::new(format!("{} is not the name of a claim", quoted(text)))
-            .help("write it like \"sub\", or \"realm_access.roles\" for one within another"));
-    }
-    Ok(text.to_owned())
+    accept(
+        text,
+        !(text.is_empty() || text.split('.').any(str::is_empty) || text.chars().any(char::is_control)),
+        "is not the name of a claim",
+        "write it like \"sub\", or \"realm_access.roles\" for one within another",
+    )
 }
 
 fn token_type(text: &str) -> Result<String, InvalidValue> {
     let bare = text.strip_prefix("application/").unwrap_or(text);
     match !bare.is_empty() && bare.bytes().all(|b| b.is_ascii_graphic() && b != b'/') {
         true => Ok(bare.to_owned()),
-        false => Err(InvalidValue::new(format!("{} is not a type of tokens", quoted(text)))
-            .help("write it like \"at+jwt\"")),
+        false => refused(format!("{} is not a type of tokens", quoted(text)), "write it like \"at+jwt\""),
     }
 }
 
 fn client_id(text: &str) -> Result<String, InvalidValue> {
     match text.is_empty() || text.chars().any(char::is_control) {
-        true => Err(InvalidValue::new(format!("{} is not a client id", quoted(text)))
-            .help("write the id that the issuer gave to the gateway")),
+        true => refused(
+            format!("{} is not a client id", quoted(text)),
+            "write the id that the issuer gave to the gateway",
+        ),
         false => Ok(text.to_owned()),
     }
 }
@@ -191,8 +167,7 @@ fn client_id(text: &str) -> Result<String, InvalidValue> {
 /// An address to fetch from. Whether http:// is allowed is judged where the other keys are known.
 fn url(text: &str) -> Result<Url, InvalidValue> {
     let refuse = |why: &str| {
-        Err(InvalidValue::new(format!("{} {why}", quoted(text)))
-            .help("write it like \"https://login.example/jwks\""))
+        refused(format!("{} {why}", quoted(text)), "write it like \"https://login.example/jwks\"")
     };
     let Ok(url) = Url::parse(text) else { return refuse("is not a URL") };
     if !matches!(url.scheme(), "https" | "http") || url.host().is_none() {
@@ -227,8 +202,10 @@ fn keys(keys: KeyKeys, table: &Table<'_>) -> IssuerKeys {
         KeyKeys { jwks_file: Some(path), .. } => match std::fs::read(&path) {
             Ok(content) => IssuerKeys::File { path, content },
             Err(error) => {
-                let why = InvalidValue::new(format!("cannot be read: {error}"));
-                entries[1].refuse(why.help("let the account that the gateway runs as read it"));
+                entries[1].error(
+                    format!("cannot be read: {error}"),
+                    "let the account that the gateway runs as read it",
+                );
                 IssuerKeys::Nowhere
             }
         },
@@ -247,9 +224,10 @@ fn discovery(table: &Table<'_>) -> Option<IssuerKeys> {
     match url(&address) {
         Ok(url) if url.query().is_none() => Some(IssuerKeys::Discovery(url)),
         _ => {
-            let why =
-                InvalidValue::new(format!("{} is no URL, so its keys cannot be discovered", quoted(issuer)));
-            entry.refuse(why.help("name the address of its keys with jwks_url, or a file with jwks_file"));
+            entry.error(
+                format!("{} is no URL, so its keys cannot be discovered", quoted(issuer)),
+                "name the address of its keys with jwks_url, or a file with jwks_file",
+            );
             None
         }
     }
@@ -257,32 +235,22 @@ fn discovery(table: &Table<'_>) -> Option<IssuerKeys> {
 
 fn introspection(keys: IntrospectionKeys, table: &Table<'_>) -> Option<Introspection> {
     let entry = table.entry("introspection_url");
-    if !entry.is_given() {
-        let others = [
-            "introspection_client_id",
-            "introspection_client_secret",
-            "introspection_client_secret_file",
-            "introspection_cache_ttl",
-            "introspection_negative_ttl",
-            "introspection_cache_size",
-        ];
-        for other in others.map(|key| table.entry(key)).iter().filter(|other| other.is_given()) {
-            other.warn("no-effect", InvalidValue::new("has no effect without `introspection_url`"));
-        }
+    if !table.needs("introspection_url", &IntrospectionKeys::keys()[1..]) {
         return None;
     }
     let client_id = keys.introspection_client_id;
     let SecretSource::Secret(client_secret) = keys.introspection_client_secret else {
         if keys.introspection_client_secret == SecretSource::Nothing {
-            entry.refuse(InvalidValue::new("is given without `introspection_client_secret_file`").help(
+            entry.error(
+                "is given without `introspection_client_secret_file`",
                 "issuers answer registered clients only: name the gateway's client with introspection_client_id and its secret",
-            ));
+            );
         }
         return None;
     };
     if client_id.is_none() && !table.entry("introspection_client_id").is_given() {
-        let why = InvalidValue::new("is given without `introspection_client_id`");
-        entry.refuse(why.help("name the client that the gateway is there"));
+        entry
+            .error("is given without `introspection_client_id`", "name the client that the gateway is there");
     }
     Some(Introspection {
         url: keys.introspection_url?,
@@ -299,10 +267,7 @@ pub(super) fn check(root: &Table<'_>, settings: &mut Settings) {
     let Settings { issuers, tokens, users, .. } = settings;
     let entry = root.entry("issuers");
     if issuers.len() > MAX_ISSUERS {
-        entry.refuse(
-            InvalidValue::new(format!("there are more than {MAX_ISSUERS} issuers"))
-                .help("remove those that no route names"),
-        );
+        entry.error(format!("there are more than {MAX_ISSUERS} issuers"), "remove those that no route names");
     }
     for (index, table) in entry.tables().iter().enumerate().take(issuers.len()) {
         let (earlier, rest) = issuers.split_at_mut(index);
@@ -310,27 +275,24 @@ pub(super) fn check(root: &Table<'_>, settings: &mut Settings) {
         issuer.check(table);
         let name = table.entry("name");
         if earlier.iter().any(|other| other.name == issuer.name) && !issuer.name.is_empty() {
-            name.refuse(
-                InvalidValue::new("an issuer before has the same name").help("give each a name of its own"),
-            );
+            name.error("an issuer before has the same name", "give each a name of its own");
         }
         let is_own = issuer.issuer == tokens.issuer;
         if !issuer.issuer.is_empty() && (is_own || earlier.iter().any(|other| other.issuer == issuer.issuer))
         {
             let whose = if is_own { "the gateway's own (tokens.issuer)" } else { "that of an issuer before" };
-            table.entry("issuer").refuse(
-                InvalidValue::new(format!("is {whose}, and tokens are distinguished by it"))
-                    .help("remove one of them"),
-            );
+            table
+                .entry("issuer")
+                .error(format!("is {whose}, and tokens are distinguished by it"), "remove one of them");
         }
         let own_prefix = format!("{}:", issuer.name);
         let mut prefixes = users.sources.iter().map(|source| &source.id_prefix);
         if let Some(prefix) = prefixes.find(|prefix| prefix.starts_with(&own_prefix)) {
-            name.refuse(
-                InvalidValue::new(format!(
+            name.error(
+                format!(
                     "users of a source have ids that begin with {prefix:?}, as those of this issuer would"
-                ))
-                .help("choose another name, or another `id_prefix` for the source"),
+                ),
+                "choose another name, or another `id_prefix` for the source",
             );
         }
     }
@@ -346,28 +308,32 @@ fn check_routes(root: &Table<'_>, settings: &Settings) {
             continue;
         }
         if entry.list().is_some_and(|list| list.is_empty()) {
-            entry.refuse(
-                InvalidValue::new("no issuer is named, so no token would be accepted")
-                    .help("name one at least, such as \"own\""),
+            entry.error(
+                "no issuer is named, so no token would be accepted",
+                "name one at least, such as \"own\"",
             );
         }
         if route.access == Access::Public {
-            let why = InvalidValue::new("has no meaning on a public route, where tokens are ignored");
-            entry.refuse(why.help("remove it, or set access = \"authenticated\" or \"optional\""));
+            entry.error(
+                "has no meaning on a public route, where tokens are ignored",
+                "remove it, or set access = \"authenticated\" or \"optional\"",
+            );
         }
         for name in route.issuers.iter().filter(|name| !known.contains(&name.as_str())) {
-            entry.refuse(InvalidValue {
-                message: format!("there is no issuer {}", quoted(name)),
-                help: suggest("known issuers", name, &known),
-            });
+            entry.refuse(InvalidValue::unknown(
+                format!("there is no issuer {}", quoted(name)),
+                "known issuers",
+                name,
+                &known,
+            ));
         }
         let introspect = |name: &&String| {
             settings.issuers.iter().any(|issuer| issuer.name == **name && issuer.introspection.is_some())
         };
         if route.issuers.iter().filter(introspect).count() > 1 {
-            entry.refuse(
-                InvalidValue::new("two of the issuers have an `introspection_url`, and an opaque token does not say whose it is")
-                    .help("accept opaque tokens of one issuer on a route: a token of one must not be shown to another"),
+            entry.error(
+                "two of the issuers have an `introspection_url`, and an opaque token does not say whose it is",
+                "accept opaque tokens of one issuer on a route: a token of one must not be shown to another",
             );
         }
     }
@@ -382,24 +348,18 @@ impl IssuerSettings {
             .required_claims
             .iter()
             .any(|required| ["client_id", "azp"].contains(&required.claim.as_str()));
-        if self.audiences.is_empty() && !names_client && !table.report().blames(&of("audiences")) {
-            let missing = Diagnostic::error(format!("`{}` is missing", of("audiences").name()));
-            table.report().push_missing(missing.at(table.place()).help(
-                "name the `aud` that tokens for your app have, such as audiences = [\"my-api\"]: without it, tokens that were issued for any other app would be accepted",
-            ));
+        if !names_client {
+            of("audiences").require("name the `aud` that tokens for your app have, such as audiences = [\"my-api\"]: without it, tokens that were issued for any other app would be accepted");
         }
         if opaque_only && self.introspection.is_none() && !of("introspection_url").is_given() {
-            of("algorithms").refuse(
-                InvalidValue::new("no algorithm is named, so no token could be verified").help(
-                    "leave it out for every asymmetric one, or set introspection_url for opaque tokens",
-                ),
+            of("algorithms").error(
+                "no algorithm is named, so no token could be verified",
+                "leave it out for every asymmetric one, or set introspection_url for opaque tokens",
             );
         }
         if self.refresh_min > self.refresh_max {
-            of("refresh_max").refuse(
-                InvalidValue::new("is shorter than `refresh_min`")
-                    .help("make it longer, or refresh_min shorter"),
-            );
+            of("refresh_max")
+                .error("is shorter than `refresh_min`", "make it longer, or refresh_min shorter");
         }
         let keys_url = match &self.keys {
             IssuerKeys::Discovery(url) => Some(("issuer", url)),
@@ -410,15 +370,14 @@ impl IssuerSettings {
         let urls: Vec<_> = keys_url.into_iter().chain(introspection_url).collect();
         for (key, url) in &urls {
             if url.scheme() == "http" && !is_loopback(url) && !self.allow_http {
-                of(key).refuse(
-                    InvalidValue::new("is an http:// address of another machine: whoever is on the way to it could forge its keys")
-                        .help("write https://, or set allow_http = true where that network is trusted"),
+                of(key).error(
+                    "is an http:// address of another machine: whoever is on the way to it could forge its keys",
+                    "write https://, or set allow_http = true where that network is trusted",
                 );
             }
         }
         if self.tls_ca_file.is_some() && !urls.iter().any(|(_, url)| url.scheme() == "https") {
-            of("tls_ca_file")
-                .warn("no-effect", InvalidValue::new("has no effect: nothing is fetched over https://"));
+            of("tls_ca_file").no_effect("nothing is fetched over https://");
         }
     }
 
@@ -433,13 +392,13 @@ impl IssuerSettings {
         }
         let unfit = self.algorithms.iter().find(|algorithm| algorithm.is_symmetric() != is_secret);
         match unfit {
-            Some(unfit) if is_secret => entry.refuse(
-                InvalidValue::new(format!("{} verifies with a public key, not with a secret", unfit.name()))
-                    .help("name HS* algorithms only, or another source of keys in place of the secret"),
+            Some(unfit) if is_secret => entry.error(
+                format!("{} verifies with a public key, not with a secret", unfit.name()),
+                "name HS* algorithms only, or another source of keys in place of the secret",
             ),
-            Some(unfit) => entry.refuse(
-                InvalidValue::new(format!("{} verifies with a secret, and none is named", unfit.name()))
-                    .help("name asymmetric algorithms only, or set secret_file: a public key must never be taken for a secret"),
+            Some(unfit) => entry.error(
+                format!("{} verifies with a secret, and none is named", unfit.name()),
+                "name asymmetric algorithms only, or set secret_file: a public key must never be taken for a secret",
             ),
             None => {}
         }
@@ -447,13 +406,10 @@ impl IssuerSettings {
             let least = self.algorithms.iter().map(|algorithm| algorithm.min_secret_len()).max().unwrap_or(0);
             if secret.len() < least {
                 let why = format!("the secret has {} bytes, and at least {least} are needed", secret.len());
-                secret::given(table, "secret")
-                    .refuse(InvalidValue::new(why).help("make one with `openssl rand -base64 64`"));
+                secret::given(table, "secret").error(why, "make one with `openssl rand -base64 64`");
             }
             if opaque_only {
-                entry.refuse(
-                    InvalidValue::new("no algorithm is named, but a secret is").help("remove one of them"),
-                );
+                entry.error("no algorithm is named, but a secret is", "remove one of them");
             }
         }
     }

@@ -1,11 +1,7 @@
 //! `[limits]`: sizes, numbers and timeouts of what clients send.
 
-use std::time::Duration;
-
-use super::{DAY, HOUR, cores, seconds, up_to};
-use crate::config::declaration::{Key, duration, integer, section, size};
-use crate::config::entry::InvalidValue;
-use crate::config::table::Table;
+use super::cores;
+use super::prelude::*;
 use crate::http1::HeadLimits;
 
 section! {
@@ -68,9 +64,9 @@ impl Limits {
     pub(super) fn check(&self, table: &Table<'_>) {
         let block = table.entry("header_block");
         if block.is_given() && self.header_block < self.request_line {
-            block.refuse(
-                InvalidValue::new("is smaller than `limits.request_line`, which is a part of it")
-                    .help(format!("make it more than {} bytes", self.request_line)),
+            block.error(
+                "is smaller than `limits.request_line`, which is a part of it",
+                format!("make it more than {} bytes", self.request_line),
             );
         }
     }

@@ -1,11 +1,6 @@
 //! `[lockout]`: account lockout after failed logins.
 
-use std::time::Duration;
-
-use super::{DAY, up_to};
-use crate::config::declaration::{duration, integer, section};
-use crate::config::entry::InvalidValue;
-use crate::config::table::Table;
+use super::prelude::*;
 
 section! {
     /// Account lockout after failed logins. `auth-gateway users unlock NAME` ends a lock.
@@ -21,7 +16,8 @@ section! {
         escalation: u32 = integer(1..=100).default("1");
         /// Maximum duration of a lock, where they escalate.
         max_duration: Duration =
-            duration(up_to(30 * DAY)).or("24h, or duration where that is longer", || DAY).example("\"24h\"");
+            duration(up_to(30 * DAY)).or("24h, or duration where that is longer", || DAY).example("\"24h\"")
+                .only_where(|lockout| lockout.entry("escalation").is_given(), "locks do not escalate");
     }
 }
 
@@ -31,9 +27,9 @@ impl Lockout {
         if !longest.is_given() {
             self.max_duration = DAY.max(self.duration);
         } else if self.max_duration < self.duration {
-            longest.refuse(
-                InvalidValue::new("is shorter than `lockout.duration`, how long a first lock lasts")
-                    .help("make it longer, or leave it out"),
+            longest.error(
+                "is shorter than `lockout.duration`, how long a first lock lasts",
+                "make it longer, or leave it out",
             );
         }
     }

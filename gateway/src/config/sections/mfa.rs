@@ -1,12 +1,8 @@
 //! `[mfa]`: second factors.
 
+use super::prelude::*;
 use super::routes::role;
-use super::secret::{self, SecretSource, secret};
 use super::users::plain_text;
-use crate::config::declaration::{boolean, section, texts};
-use crate::config::entry::InvalidValue;
-use crate::config::settings::{Mfa, Store};
-use crate::config::table::Table;
 
 /// The least length of the secret, in bytes.
 const MIN_SECRET: usize = 32;
@@ -14,7 +10,7 @@ const MIN_SECRET: usize = 32;
 section! {
     /// Second factors: codes of an authenticator app (TOTP), and recovery codes. They are kept in the session store, so they work
     /// for users of every source.
-    pub(super) struct MfaKeys {
+    pub struct Mfa {
         /// Whether users may enrol a second factor. A user who has one is asked for it at each login.
         enabled: bool = boolean().default("false");
         /// Users with one of these roles need a second factor on every route that needs a token.
@@ -23,48 +19,35 @@ section! {
         issuer: Option<String> = plain_text().fallback("tokens.issuer").example("\"App of Example Inc.\"");
         /// Encrypts the secrets of the factors in the store. Required with Redis, and the same on all instances; without it, they
         /// are in the state file, which has mode 0600.
-        secret: SecretSource = secret("\"secrets/mfa\"", "\"openssl rand -base64 48\"");
-    }
-}
-
-impl MfaKeys {
-    pub(super) fn settings(self, table: &Table<'_>) -> Mfa {
-        let secret = match self.secret {
-            SecretSource::Secret(bytes) if bytes.len() < MIN_SECRET => {
+        secret: Option<Secret<Vec<u8>>> = secret("\"secrets/mfa\"", "\"openssl rand -base64 48\"").parse(|bytes| {
+            if bytes.len() < MIN_SECRET {
                 let why = format!("the secret is shorter than {MIN_SECRET} bytes");
-                let how = "make one with `openssl rand -base64 48`";
-                secret::given(table, "secret").refuse(InvalidValue::new(why).help(how));
-                None
+                return refused(why, "make one with `openssl rand -base64 48`");
             }
-            SecretSource::Secret(bytes) => Some(bytes),
-            _ => None,
-        };
-        Mfa { enabled: self.enabled, required_roles: self.required_roles, issuer: self.issuer, secret }
+            Ok(Secret(bytes))
+        });
     }
 }
 
 impl Mfa {
     pub(super) fn check(&self, table: &Table<'_>, store: &Store) {
         if !self.enabled && !self.required_roles.is_empty() {
-            table.entry("required_roles").refuse(
-                InvalidValue::new("could be satisfied by no user, for `mfa.enabled` is off")
-                    .help("set enabled = true"),
-            );
+            table
+                .entry("required_roles")
+                .error("could be satisfied by no user, for `mfa.enabled` is off", "set enabled = true");
         }
         if !self.enabled {
             return;
         }
         match store {
-            Store::Redis(_) if self.secret.is_none() => table.entry("enabled").refuse(
-                InvalidValue::new(
-                    "needs `mfa.secret_file`: the secrets of factors are in Redis, which others may read",
-                )
-                .help("make one with `openssl rand -base64 48`, the same for all instances"),
+            Store::Redis(_) if self.secret.is_none() => table.entry("enabled").error(
+                "needs `mfa.secret_file`: the secrets of factors are in Redis, which others may read",
+                "make one with `openssl rand -base64 48`, the same for all instances",
             ),
             Store::Memory => table.entry("enabled").warn(
                 "mfa-in-memory",
-                InvalidValue::new("second factors are forgotten at the next start: store.kind is \"memory\"")
-                    .help("use the embedded store or Redis"),
+                "second factors are forgotten at the next start: store.kind is \"memory\"",
+                "use the embedded store or Redis",
             ),
             _ => {}
         }

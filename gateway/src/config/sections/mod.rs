@@ -19,6 +19,7 @@ mod mfa;
 mod oauth;
 mod path_pattern;
 mod personal_tokens;
+mod prelude;
 mod previous_keys;
 mod redis;
 mod reload;
@@ -45,7 +46,6 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::declaration::{Key, KeyInfo, Section, Shape, TableShape, section, table, tables};
-use super::settings::{Mfa, Users};
 use super::table::Table;
 #[cfg(test)]
 use super::test_support;
@@ -63,22 +63,27 @@ pub(in crate::config) use files::{readable, readable_help, working_directory};
 pub use forward_auth::ForwardAuth;
 pub use identity_headers::{ClaimEncoding, ClaimFormat, IdentityHeader};
 pub use issuers::IssuerSettings;
+pub use ldap_users::{LdapGroups, LdapUsers};
 pub use limits::Limits;
 pub use lockout::Lockout;
 pub use log::{Log, LogFormat};
+pub use mfa::Mfa;
 pub use oauth::{ClientSecret, OAuth};
 pub use personal_tokens::PersonalTokens;
 pub use reload::Reload;
-pub use routes::Route;
+pub use routes::{FixedResponse, LocationPart, Redirect, Route, RouteTimeouts, UpstreamTarget};
+pub use secret::Secret;
+pub(in crate::config) use secret::warn_of_readers;
 pub use server::{Admin, CertificateFiles, Server, ServerTls, TlsVersion};
 pub use sessions::SessionLimits;
+pub use sql_users::{SqlColumns, SqlUsers};
 pub use store::Store;
 pub use throttle::Throttle;
 pub use tokens::{Dpop, KeyRotation, MAX_ACCESS_TTL, Rotation, Tokens};
 pub use tracing::{Collector, OtlpEndpoint, TraceSource, Tracing};
 pub use upstream_assertion::{AssertionBinding, UpstreamAssertion};
-pub use upstreams::Upstream;
-pub use users::{Argon2Cost, PasswordPolicy};
+pub use upstreams::{HealthCheck, Timeouts, Upstream, UpstreamTls};
+pub use users::{Argon2Cost, PasswordPolicy, Users};
 pub use warnings::Warnings;
 
 section! {
@@ -97,13 +102,13 @@ section! {
         /// Error responses.
         errors: Errors = table();
         /// Compatibility with the library that issued the users' tokens so far.
-        compat: Compat = table();
+        compat: Compat = table().only_with("profile");
         /// Where sessions, locks and revocations are stored.
-        store: Store = table::<store::StoreKeys>().restart().into(|keys, entry| keys.settings(&entry.table_or_empty()));
+        store: Store = table::<store::StoreKeys>().restart().into(|keys, _| keys.settings());
         /// The sources of users.
-        users: Users = table::<users::UsersKeys>().into(|keys, entry| keys.settings(&entry.table_or_empty()));
+        users: Users = table();
         /// Second factors.
-        mfa: Mfa = table::<mfa::MfaKeys>().into(|keys, entry| keys.settings(&entry.table_or_empty()));
+        mfa: Mfa = table().only_with("enabled");
         /// Account lockout after failed logins.
         lockout: Lockout = table();
         /// Rate limit of failures per network.
@@ -111,13 +116,13 @@ section! {
         /// Sessions per user.
         sessions: SessionLimits = table();
         /// Personal access tokens, for machines and scripts.
-        personal_tokens: PersonalTokens = table();
+        personal_tokens: PersonalTokens = table().only_with("enabled");
         /// Revocation, introspection and metadata, for other programs.
         oauth: OAuth = table();
         /// Cross-origin requests from browsers (CORS).
         cors: Cors = table();
         /// Sessions in cookies, and sign-in pages for people.
-        browser: Browser = table();
+        browser: Browser = table().only_with("enabled");
         /// Verdicts for proxies that serve the apps themselves.
         forward_auth: ForwardAuth = table();
         /// Headers in which the upstream gets claims of the verified token.

@@ -1,15 +1,9 @@
 //! `[oauth]`: the standard ways for other programs to learn of the gateway's tokens, and to end them.
 
-use std::collections::BTreeMap;
-
 use super::is_web_address;
-use super::secret::{self, SecretSource, secret};
+use super::prelude::*;
 use super::secret_strength::weakness;
 use super::tokens::Tokens;
-use crate::config::declaration::{Key, Shape, TableShape, boolean, section, text};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, InvalidValue, quoted};
-use crate::config::table::Table;
 
 /// Minimum length of a client's secret, in bytes.
 const MIN_SECRET_LEN: usize = 24;
@@ -51,13 +45,12 @@ impl OAuth {
     pub(super) fn check(&self, table: &Table<'_>, tokens: &Tokens) {
         let of = |key: &str| table.entry(key);
         if self.resource_metadata_in_challenges && !self.metadata {
-            let why = InvalidValue::new("has no meaning without the metadata");
-            of("resource_metadata_in_challenges").refuse(why.help("write metadata = true as well"));
+            of("resource_metadata_in_challenges")
+                .error("has no meaning without the metadata", "write metadata = true as well");
         }
         if self.metadata && !is_web_address(&tokens.issuer) {
             let why = format!("needs an address as `tokens.issuer`, not {}", quoted(&tokens.issuer));
-            of("metadata")
-                .refuse(InvalidValue::new(why).help("write issuer = \"https://login.example\" in [tokens]"));
+            of("metadata").error(why, "write issuer = \"https://login.example\" in [tokens]");
         }
     }
 }
@@ -100,9 +93,8 @@ fn client(name: &str, entry: &Entry<'_>) -> Option<ClientSecret> {
                 false => weakness(&bytes).map(str::to_owned),
             };
             if let Some(flaw) = flaw {
-                let refused = InvalidValue::new(format!("the secret {flaw}"));
                 secret::given(&table, "secret")
-                    .refuse(refused.help("make one with `openssl rand -base64 32`"));
+                    .error(format!("the secret {flaw}"), "make one with `openssl rand -base64 32`");
                 return None;
             }
             let mut hash = [0; 32];

@@ -1,11 +1,6 @@
 //! `[personal_tokens]`: long-lived tokens for machines and scripts.
 
-use std::time::Duration;
-
-use super::seconds;
-use crate::config::declaration::{boolean, integer, section, whole_seconds};
-use crate::config::entry::{InvalidValue, format_duration};
-use crate::config::table::Table;
+use super::prelude::*;
 
 /// Ten years, as long as Redis keeps a record at most.
 const MAX_TTL: Duration = Duration::from_secs(10 * 31_557_600);
@@ -35,8 +30,10 @@ impl PersonalTokens {
         let default = table.entry("default_ttl");
         if default.is_given() {
             let show = format_duration;
-            let why = InvalidValue::new(format!("is longer than `personal_tokens.max_ttl` ({})", show(max)));
-            default.refuse(why.help("make it shorter"));
+            default.error(
+                format!("is longer than `personal_tokens.max_ttl` ({})", show(max)),
+                "make it shorter",
+            );
         }
         self.default_ttl = max;
     }

@@ -1,15 +1,9 @@
 //! `tokens.previous_secrets_file`, `tokens.previous_keys` and `[tokens.migrate_from]`: keys that signed before, and only verify.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::files::{file_name, key_file};
-use super::secret::{self, SecretSource, secret};
-use super::tokens::{ALGORITHMS, KEYS_DIR, algorithm, secret_flaw};
-use crate::config::declaration::{Key, Shape, TableShape, section, text, texts};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, InvalidValue};
-use crate::config::settings::{Algorithm, PreviousKey, PreviousKeys};
-use crate::config::table::Table;
+use super::prelude::*;
+use super::tokens::{KEYS_DIR, algorithm, secret_flaw};
 
 section! {
     /// Keys that only verify.
@@ -17,7 +11,7 @@ section! {
         /// HS* only: files of secrets that signed before, each alone in its file. Their tokens are accepted until the last
         /// of them has expired: refresh_ttl, leeway and previous_grace after the gateway first saw them here. Then the log says so, and
         /// they can be removed.
-        previous_secrets_file: Vec<(PathBuf, Vec<u8>)> = texts(secret_of_file).or_empty().example("[\"secrets/jwt-2025\"]");
+        previous_secrets_file: Vec<(PathBuf, Secret<Vec<u8>>)> = texts(secret_of_file).secret_file().or_empty().example("[\"secrets/jwt-2025\"]");
         /// PEM files with keys that signed before, public or private, for as long: Ed25519 for EdDSA, P-256 for ES256, P-384 for ES384, RSA for
         /// the algorithm that signs now. For another algorithm use migrate_from.
         previous_keys: Vec<PathBuf> = texts(key_file).or_empty().example("[\"secrets/signing-key-2025.pub.pem\"]");
@@ -35,11 +29,11 @@ section! {
     /// The algorithm that signed before, and its key.
     pub(super) struct MigrateFrom {
         /// HS256 HS384 HS512 ES256 ES384 RS256 RS384 RS512 PS256 PS384 PS512 EdDSA.
-        algorithm: Option<Algorithm> = text(algorithm).shape(Shape::Choice(&ALGORITHMS)).required("name the algorithm that signed before").example("\"HS256\"");
+        algorithm: Option<Algorithm> = text(algorithm).shape(Shape::Choice(Algorithm::NAMES)).required("name the algorithm that signed before").example("\"HS256\"");
         /// HS* only: the file of the secret.
         secret: SecretSource = secret("\"secrets/jwt\"", "\"openssl rand -base64 64\"");
         /// All others: the key, public or private, in PEM. Without it, the keys in keys_dir.
-        key_file: Option<PathBuf> = text(key_file).example("\"secrets/signing-key.pem\"");
+        key_file: Option<PathBuf> = text(key_file).secret_file().example("\"secrets/signing-key.pem\"");
     }
 }
 
@@ -48,10 +42,10 @@ pub(super) fn are_given(table: &Table<'_>) -> bool {
     ["previous_secrets_file", "previous_keys", "migrate_from"].iter().any(|key| table.entry(key).is_given())
 }
 
-fn secret_of_file(text: &str) -> Result<(PathBuf, Vec<u8>), InvalidValue> {
+fn secret_of_file(text: &str) -> Result<(PathBuf, Secret<Vec<u8>>), InvalidValue> {
     let path = file_name(text)?;
     let secret = secret::read(&path)?;
-    Ok((path, secret))
+    Ok((path, Secret(secret)))
 }
 
 /// All keys that signed before, each with the only algorithm that it may verify.
@@ -64,12 +58,9 @@ pub(super) fn previous_keys(settings: PreviousKeySettings, table: &Table<'_>) ->
     if let Some(signs) = signs {
         let secrets = settings.previous_secrets_file;
         if !secrets.is_empty() && !signs.is_symmetric() {
-            of("previous_secrets_file").refuse(
-                InvalidValue::new(format!(
-                    "{} signs with a private key, and a secret is for HS* only",
-                    signs.name()
-                ))
-                .help("write [tokens.migrate_from] with the algorithm of the secret and its secret_file"),
+            of("previous_secrets_file").error(
+                format!("{} signs with a private key, and a secret is for HS* only", signs.name()),
+                "write [tokens.migrate_from] with the algorithm of the secret and its secret_file",
             );
         }
         for (path, secret) in secrets {
@@ -98,10 +89,9 @@ fn migrated(before: MigrateFrom, entry: &Entry<'_>, dir: &Path) -> Option<Previo
     let name = algorithm.name();
     if algorithm.is_symmetric() {
         if before.key_file.is_some() {
-            table.entry("key_file").refuse(
-                InvalidValue::new(format!("{name} has a secret, and no key in a file"))
-                    .help("name it in secret_file"),
-            );
+            table
+                .entry("key_file")
+                .error(format!("{name} has a secret, and no key in a file"), "name it in secret_file");
         }
         return match before.secret {
             SecretSource::Secret(secret) => {
@@ -119,9 +109,9 @@ fn migrated(before: MigrateFrom, entry: &Entry<'_>, dir: &Path) -> Option<Previo
         };
     }
     if let SecretSource::Secret(_) = before.secret {
-        secret::given(&table, "secret").refuse(
-            InvalidValue::new(format!("{name} has a key, and no secret"))
-                .help("name it in key_file, or leave both out for the keys in keys_dir"),
+        secret::given(&table, "secret").error(
+            format!("{name} has a key, and no secret"),
+            "name it in key_file, or leave both out for the keys in keys_dir",
         );
     }
     Some(match before.key_file {
@@ -146,7 +136,7 @@ mod tests {
         std::fs::write(&old, OLDER).unwrap();
         std::fs::write(&pem, "").unwrap();
         let hs = format!("algorithm = \"HS384\"\nsecret = \"{SECRET}\"\n");
-        let secret = |algorithm| PreviousKey::Secret { algorithm, secret: OLDER.as_bytes().to_vec() };
+        let secret = |algorithm| PreviousKey::Secret { algorithm, secret: Secret(OLDER.as_bytes().to_vec()) };
         let file = |algorithms: &[Algorithm]| PreviousKey::File {
             algorithms: algorithms.to_vec(),
             path: pem.clone(),

@@ -1,20 +1,9 @@
 //! `[store.redis]`: servers, authentication and timeouts.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use super::prelude::*;
+use super::upstreams::{authority, check_tls_files};
 
-use serde::Deserialize;
-
-use super::files::existing_file;
-use super::secret::{self, SecretSource, secret};
-use super::upstreams::{check_tls_files, is_host};
-use super::{DAY, seconds};
-use crate::config::declaration::{boolean, choice, duration, section, text, texts};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{InvalidValue, quoted};
 pub(super) use crate::config::settings::Redis;
-use crate::config::settings::{RedisAddress, RedisLogin, RedisServers, RedisTimeouts, RedisTls, Revocation};
-use crate::config::table::Table;
 
 section! {
     /// For kind = "redis" only: url, sentinels or cluster; rediss:// in place of redis:// is TLS.
@@ -24,30 +13,35 @@ section! {
         /// Sentinels; the default port is 26379.
         sentinels: Option<Vec<Url>> = texts(url).example("[\"redis://10.0.0.1\", \"redis://10.0.0.2\", \"redis://10.0.0.3\"]");
         /// The name of the master at the Sentinels.
-        master_name: String = text(name).default("mymaster");
+        master_name: String = text(name)
+            .default("mymaster")
+            .only_where(|redis| redis.entry("sentinels").is_given(), "there are no `sentinels`");
         /// Some nodes of a cluster, which report the others.
         cluster: Option<Vec<Url>> = texts(url).example("[\"redis://10.0.0.1\", \"redis://10.0.0.2\"]");
         /// The gateway's ACL user at Redis; by default the user "default".
         username: Option<String> = text(name).example("\"auth-gateway\"");
         /// A file with that user's password.
-        password: SecretSource = secret("\"secrets/redis\"", "\"…\"");
+        password: SecretSource<Secret<String>> = secret("\"secrets/redis\"", "\"…\"").parse(secret_text);
         /// The gateway's user at Sentinels, which have users of their own.
         sentinel_username: Option<String> = text(name).example("\"auth-gateway\"");
         /// A file with that user's password.
-        sentinel_password: SecretSource = secret("\"secrets/sentinel\"", "\"…\"");
+        sentinel_password: SecretSource<Secret<String>> = secret("\"secrets/sentinel\"", "\"…\"").parse(secret_text);
         /// PEM certificates to trust instead of the system's.
         ca_file: Option<PathBuf> = text(existing_file).example("\"secrets/redis-ca.pem\"");
         /// A client certificate, PEM, where Redis requires one (mTLS).
         client_certificate_file: Option<PathBuf> = text(existing_file).example("\"secrets/redis-client.pem\"");
         /// Its key.
-        client_key_file: Option<PathBuf> = text(existing_file).example("\"secrets/redis-client.key\"");
+        client_key_file: Option<PathBuf> = text(existing_file).secret_file().example("\"secrets/redis-client.key\"");
         /// Prefix of keys and channels. Gateways that share sessions have the same; others need another.
         key_prefix: String = text(key_prefix).default("auth-gateway");
         /// Access tokens while revocations cannot be received from Redis: "bounded" accepts them by the last
         /// known revocations, "strict" responds 503.
         revocation: Mode = choice().default("bounded");
         /// With "bounded": after this time without an update, requests with tokens get 503.
-        max_staleness: Option<Duration> = duration(seconds(2)..=DAY).fallback("never").example("\"10m\"");
+        max_staleness: Option<Duration> = duration(seconds(2)..=DAY)
+            .fallback("never")
+            .example("\"10m\"")
+            .only_where(|redis| redis.word("revocation") != "strict", "`strict` allows for one second");
         /// Whether a gateway that cannot reach Redis when it starts exits, instead of waiting for it.
         required_at_start: bool = boolean().default("false");
         /// Timeout of one command.
@@ -95,25 +89,12 @@ impl Url {
 }
 
 impl RedisKeys {
-    /// `wanted` is whether `store.kind` is "redis".
-    pub(super) fn settings(self, table: &Table<'_>, wanted: bool) -> Redis {
-        if !wanted && !table.is_empty() {
-            let message = "`store.redis`: has no effect: `store.kind` is not \"redis\"";
-            table.report().push(
-                Diagnostic::warning("no-effect", message)
-                    .at(table.place())
-                    .help("remove the table, or write kind = \"redis\" in [store]"),
-            );
-        }
-        one_of_three(table, wanted);
+    pub(super) fn settings(self, table: &Table<'_>) -> Redis {
+        one_of_three(table);
         let timeouts = self.timeouts(table);
         let login = login_of(table, self.username, self.password, ["username", "password"]);
         let sentinel_keys = ["sentinel_username", "sentinel_password"];
         let sentinel_login = login_of(table, self.sentinel_username, self.sentinel_password, sentinel_keys);
-        let master_name = table.entry("master_name");
-        if self.sentinels.is_none() && !table.entry("sentinels").is_given() && master_name.is_given() {
-            master_name.warn("no-effect", InvalidValue::new("has no effect without `sentinels`"));
-        }
         let (servers, tls) = if let Some(urls) = self.sentinels {
             let (sentinels, tls) = addresses(table, "sentinels", urls, SENTINEL_PORT);
             let master_name = self.master_name;
@@ -130,17 +111,16 @@ impl RedisKeys {
         let files = ["ca_file", "client_certificate_file", "client_key_file"];
         check_tls_files(table, (!tls).then_some("begin the URL with rediss://"), files);
         let client = self.client_certificate_file.zip(self.client_key_file);
-        let (strict, staleness) = (self.revocation == Mode::Strict, table.entry("max_staleness"));
-        if strict && staleness.is_given() {
-            staleness.warn("no-effect", InvalidValue::new("has no effect: `strict` allows for one second"));
-        }
-        let max_staleness = self.max_staleness;
+        let revocation = match self.revocation {
+            Mode::Strict => Revocation::Strict,
+            Mode::Bounded => Revocation::Bounded { max_staleness: self.max_staleness },
+        };
         Redis {
             servers,
             tls: tls.then_some(RedisTls { ca_file: self.ca_file, client }),
             login,
             key_prefix: self.key_prefix,
-            revocation: if strict { Revocation::Strict } else { Revocation::Bounded { max_staleness } },
+            revocation,
             required_at_start: self.required_at_start,
             timeouts,
         }
@@ -152,7 +132,7 @@ impl RedisKeys {
         if self.operation_timeout.is_some_and(|operation| operation < command) {
             let why = "is shorter than `store.redis.command_timeout`, which one command may take";
             let entry = table.entry("operation_timeout");
-            entry.refuse(InvalidValue::new(why).help("make it two to four times as long"));
+            entry.error(why, "make it two to four times as long");
         }
         let defaults = RedisTimeouts::default();
         let operation = self.operation_timeout.unwrap_or(defaults.operation.max(4 * command));
@@ -162,28 +142,21 @@ impl RedisKeys {
 }
 
 /// Reports that none or several of the three ways to name servers are used.
-fn one_of_three(table: &Table<'_>, wanted: bool) {
-    let entries = ["url", "sentinels", "cluster"].map(|key| table.entry(key));
-    let given: Vec<_> = entries.iter().filter(|entry| entry.is_given()).collect();
-    match given[..] {
-        [] if wanted => table.report().push_missing(
-            Diagnostic::error("`store.redis.url` is missing").at(table.place()).help(
-                "write url = \"redis://127.0.0.1:6379\", or sentinels = [...], or cluster = [...] in [store.redis]",
-            ),
-        ),
-        [first, second, ..] => second.refuse_beside(
-            first,
-            "one server has a `url`, Sentinels are listed in `sentinels`, a cluster's nodes in `cluster`",
-        ),
-        _ => {}
+fn one_of_three(table: &Table<'_>) {
+    let keys = ["url", "sentinels", "cluster"];
+    if !keys.iter().any(|key| table.entry(key).is_given()) {
+        let how = "write url = \"redis://127.0.0.1:6379\", or sentinels = [...], or cluster = [...] in [store.redis]";
+        table.entry("url").require(how);
     }
+    let help = "one server has a `url`, Sentinels are listed in `sentinels`, a cluster's nodes in `cluster`";
+    table.at_most_one(&keys, help);
 }
 
 /// The servers of a list, which must have the same scheme.
 fn addresses(table: &Table<'_>, key: &str, urls: Vec<Url>, port: u16) -> (Vec<RedisAddress>, bool) {
     let entry = table.entry(key);
     let tls = urls.first().is_some_and(|url| url.tls);
-    let refuse = |why: &str, help: &str| entry.refuse(InvalidValue::new(why).help(help));
+    let refuse = |why: &str, help: &str| entry.error(why, help);
     if entry.list().is_some_and(|list| list.is_empty()) {
         refuse("needs at least one URL", "write it like [\"redis://10.0.0.1\"]");
     }
@@ -200,83 +173,67 @@ fn url(text: &str) -> Result<Url, InvalidValue> {
     let example = "write it like \"redis://127.0.0.1:6379\", or \"rediss://…\" for TLS";
     // First, so that a password is never part of a message.
     if text.contains('@') {
-        return Err(InvalidValue::new("a Redis URL may not contain a user name or a password here")
-            .help("set `username` and `password_file` beside it"));
+        return refused(
+            "a Redis URL may not contain a user name or a password here",
+            "set `username` and `password_file` beside it",
+        );
     }
     let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(InvalidValue::new(format!("{} is not a URL", quoted(text))).help(example));
+        return refused(format!("{} is not a URL", quoted(text)), example);
     };
     let tls = match scheme {
         "redis" => false,
         "rediss" => true,
-        _ => return Err(InvalidValue::new(format!("unknown scheme {}", quoted(scheme))).help(example)),
+        _ => return refused(format!("unknown scheme {}", quoted(scheme)), example),
     };
-    let (authority, database) = match rest.split_once('/') {
+    let (address, database) = match rest.split_once('/') {
         None | Some((_, "")) => (rest.trim_end_matches('/'), Some(None)),
-        Some((authority, number)) => (authority, number.parse().ok().filter(|n| *n >= 0).map(Some)),
+        Some((address, number)) => (address, number.parse().ok().filter(|n| *n >= 0).map(Some)),
     };
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => {
-            (host, port.parse().ok().filter(|port| *port != 0).map(Some))
-        }
-        _ => (authority, Some(None)),
-    };
-    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().ok().map(|address| address.to_string()),
-        None => is_host(host).then(|| host.to_ascii_lowercase()),
-    };
+    let (host, port) = authority(address);
     match (host, port, database) {
         (Some(host), Some(port), Some(database)) => Ok(Url { host, port, database, tls }),
-        _ => {
-            Err(InvalidValue::new(format!("{} is not {scheme}://host:port/database", quoted(text)))
-                .help(example))
-        }
+        _ => refused(format!("{} is not {scheme}://host:port/database", quoted(text)), example),
     }
 }
 
 fn login_of(
     table: &Table<'_>,
     username: Option<String>,
-    password: SecretSource,
+    password: SecretSource<Secret<String>>,
     keys: [&str; 2],
 ) -> RedisLogin {
-    let password = match password {
-        SecretSource::Unusable => return RedisLogin::default(),
-        SecretSource::Nothing => None,
-        SecretSource::Secret(bytes) => String::from_utf8(bytes)
-            .map_err(|_| {
-                let why = "the password is not UTF-8 text";
-                secret::given(table, keys[1]).refuse(InvalidValue::new(why).help("save it as UTF-8"));
-            })
-            .ok(),
-    };
-    if username.is_some() && password.is_none() {
+    if username.is_some() && password == SecretSource::Nothing {
         let [username, password] = keys;
-        table.entry(username).refuse(
-            InvalidValue::new("is given without a password").help(format!(
-                "set `{password}_file`, or leave `{username}` out to use Redis without a login"
-            )),
+        table.entry(username).error(
+            "is given without a password",
+            format!("set `{password}_file`, or leave `{username}` out to use Redis without a login"),
         );
     }
-    RedisLogin { username, password }
+    match password {
+        SecretSource::Secret(password) => RedisLogin { username, password: Some(password) },
+        _ => RedisLogin::default(),
+    }
 }
 
 /// The prefix of keys: `{` would change their hash slot.
 fn key_prefix(text: &str) -> Result<String, InvalidValue> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:/".contains(c);
-    if text.is_empty() || text.len() > 100 || !text.chars().all(is_allowed) {
-        return Err(InvalidValue::new(format!("{} is not a prefix for keys", quoted(text)))
-            .help("use 1 to 100 letters, digits and - _ . : /"));
-    }
-    Ok(text.to_owned())
+    accept(
+        text,
+        !(text.is_empty() || text.len() > 100 || !text.chars().all(is_allowed)),
+        "is not a prefix for keys",
+        "use 1 to 100 letters, digits and - _ . : /",
+    )
 }
 
 fn name(text: &str) -> Result<String, InvalidValue> {
-    if text.is_empty() || text.len() > 255 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(InvalidValue::new(format!("{} is not a name", quoted(text)))
-            .help("use 1 to 255 bytes without spaces"));
-    }
-    Ok(text.to_owned())
+    accept(
+        text,
+        !(text.is_empty() || text.len() > 255 || text.chars().any(|c| c.is_whitespace() || c.is_control())),
+        "is not a name",
+        "use 1 to 255 bytes without spaces",
+    )
 }
 
 #[cfg(test)]
@@ -335,7 +292,7 @@ mod tests {
         let redis = redis_of(
             "sentinels = [\"redis://a\", \"redis://b:1\"]\nmaster_name = \"m\"\nsentinel_password = \"hunter2\"",
         );
-        let login = RedisLogin { username: None, password: Some("hunter2".into()) };
+        let login = RedisLogin { username: None, password: Some("hunter2".to_owned().into()) };
         let sentinels = vec![address("a", 26379), address("b", 1)];
         assert_eq!(redis.servers, RedisServers::Sentinel { sentinels, master_name: "m".into(), login });
         assert!(!format!("{redis:?}").contains("hunter2"));
@@ -352,7 +309,7 @@ mod tests {
         let redis = redis_of(&format!("url = \"redis://a\"\nusername = \"gw\"\npassword_file = {file:?}"));
         assert_eq!(
             redis.login,
-            RedisLogin { username: Some("gw".into()), password: Some("pass word".into()) }
+            RedisLogin { username: Some("gw".into()), password: Some("pass word".to_owned().into()) }
         );
     }
 
@@ -391,7 +348,7 @@ mod tests {
     #[test]
     fn what_has_no_effect_is_warned_about() {
         for (config, warning) in [
-            (with("url = \"redis://a\"\nmaster_name = \"m\""), "has no effect without `sentinels`"),
+            (with("url = \"redis://a\"\nmaster_name = \"m\""), "there are no `sentinels`"),
             (
                 with("url = \"redis://a\"\nrevocation = \"strict\"\nmax_staleness = \"1m\""),
                 "allows for one second",

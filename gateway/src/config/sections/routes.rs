@@ -9,14 +9,9 @@ mod redirect;
 mod target;
 pub(super) mod template;
 
-use std::collections::BTreeSet;
-use std::time::Duration;
-
-use http::Method;
-use serde::Deserialize;
-
-pub(super) use access_rules::{claims, role};
 use header_edits::{Direction, HeaderEditsKey};
+use http::Method;
+use std::collections::BTreeSet;
 use target::target;
 
 use super::Settings;
@@ -24,18 +19,14 @@ use super::cors::RouteCors;
 use super::endpoints::reserved_paths;
 use super::limits::max_body;
 use super::path_pattern;
+use super::prelude::*;
 use super::route_bypasses::report_bypasses;
 use super::route_collisions::report_collisions;
 use super::tokens::Dpop;
-use super::{DAY, up_to};
-use crate::config::declaration::{boolean, choice, duration, flat, section, table, text, texts};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, InvalidValue, quoted};
-use crate::config::settings::{
-    Access, HeaderEdits, HostPattern, OWN_ISSUER, RequiredClaim, RouteTarget, Unauthenticated,
-};
 use crate::config::source_span::SourceSpan;
-use crate::config::table::Table;
+
+pub(super) use access_rules::{claims, role};
+pub use target::{FixedResponse, LocationPart, Redirect, RouteTimeouts, UpstreamTarget};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -133,21 +124,29 @@ pub(super) fn check(root: &Table<'_>, settings: &Settings) {
     for (route, table) in settings.routes.iter().zip(tables) {
         let path = table.entry("path");
         if reserved.contains(&route.path) {
-            let why = InvalidValue::new(format!("the gateway itself answers at {}", quoted(&route.path)));
-            path.refuse(why.help(
+            path.error(
+                format!("the gateway itself answers at {}", quoted(&route.path)),
                 "choose another path, or move the gateway's endpoints with [endpoints] prefix = \"/auth\"",
-            ));
+            );
         }
         access_rules::check(&table, route);
         if route.unauthenticated.is_some() && !settings.browser.enabled {
-            let why = InvalidValue::new("has no meaning without the sign-in page");
-            table.entry("unauthenticated").refuse(why.help("write [browser] enabled = true, or remove it"));
+            table.entry("unauthenticated").error(
+                "has no meaning without the sign-in page",
+                "write [browser] enabled = true, or remove it",
+            );
         }
         if route.dpop.is_some_and(|dpop| dpop != Dpop::Off) && settings.tokens.dpop == Dpop::Off {
-            let why = InvalidValue::new("no token is bound to a key while `tokens.dpop` is \"off\"");
-            table
-                .entry("dpop")
-                .refuse(why.help("write [tokens] dpop = \"optional\" or \"required\", or remove it"));
+            table.entry("dpop").error(
+                "no token is bound to a key while `tokens.dpop` is \"off\"",
+                "write [tokens] dpop = \"optional\" or \"required\", or remove it",
+            );
+        }
+        if route.mfa && !settings.mfa.enabled && route.issuers == [OWN_ISSUER] {
+            table.entry("mfa").error(
+                "no user could pass: second factors are off",
+                "write [mfa] enabled = true, or remove it",
+            );
         }
         check_cors(&table, route, settings);
         if !route.path.is_empty() && !target::is_placeholder(&route.target) {
@@ -162,8 +161,8 @@ fn check_cors(table: &Table<'_>, route: &Route, settings: &Settings) {
     let cors = table.quiet_table("cors");
     route.cors.check(&cors, &settings.cors);
     if route.cors.pass_through && !matches!(route.target, RouteTarget::Upstream { .. }) {
-        let why = InvalidValue::new("has no meaning without `upstream`: there is no app to leave CORS to");
-        cors.entry("pass_through").refuse(why.help("remove it"));
+        cors.entry("pass_through")
+            .error("has no meaning without `upstream`: there is no app to leave CORS to", "remove it");
     }
 }
 
@@ -182,8 +181,10 @@ const ALL: &str = "GET HEAD POST PUT PATCH DELETE OPTIONS ACL BASELINE-CONTROL B
 fn methods(text: &str) -> Result<Vec<Method>, InvalidValue> {
     match text {
         "all" => ALL.split(' ').map(method).collect(),
-        "*" | "ALL" | "any" | "ANY" => Err(InvalidValue::new(format!("{} is not a method", quoted(text)))
-            .help("leave `methods` out for the usual seven, or write methods = [\"all\"]")),
+        "*" | "ALL" | "any" | "ANY" => refused(
+            format!("{} is not a method", quoted(text)),
+            "leave `methods` out for the usual seven, or write methods = [\"all\"]",
+        ),
         _ => Ok(vec![method(text)?]),
     }
 }
@@ -191,15 +192,21 @@ fn methods(text: &str) -> Result<Vec<Method>, InvalidValue> {
 fn method(text: &str) -> Result<Method, InvalidValue> {
     let upper = text.to_ascii_uppercase();
     if upper == "CONNECT" || upper == "TRACE" {
-        return Err(InvalidValue::new(format!("the method {} is never forwarded", quoted(text)))
-            .help("leave it out: it would turn the gateway into a tunnel or show tokens to scripts"));
+        return refused(
+            format!("the method {} is never forwarded", quoted(text)),
+            "leave it out: it would turn the gateway into a tunnel or show tokens to scripts",
+        );
     }
     match Method::from_bytes(text.as_bytes()) {
         Ok(method) if upper == text => Ok(method),
-        Ok(_) => Err(InvalidValue::new(format!("the method {} is not in capitals", quoted(text)))
-            .help(format!("methods are case-sensitive: write \"{upper}\""))),
-        Err(_) => Err(InvalidValue::new(format!("{} is not a method", quoted(text)))
-            .help("write a name such as \"GET\", one for each element")),
+        Ok(_) => refused(
+            format!("the method {} is not in capitals", quoted(text)),
+            format!("methods are case-sensitive: write \"{upper}\""),
+        ),
+        Err(_) => refused(
+            format!("{} is not a method", quoted(text)),
+            "write a name such as \"GET\", one for each element",
+        ),
     }
 }
 

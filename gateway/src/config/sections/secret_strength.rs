@@ -48,6 +48,9 @@ pub(super) fn weakness(secret: &[u8]) -> Option<&'static str> {
     if let Some((_, why)) = FORMS.iter().find(|(begin, _)| text.trim_start().starts_with(begin)) {
         return Some(why);
     }
+    if is_settings(&text) {
+        return Some("is a file of settings, and no secret");
+    }
     if secret.iter().collect::<BTreeSet<_>>().len() < MIN_DISTINCT_CHARS {
         return Some("is made of very few different bytes");
     }
@@ -61,6 +64,12 @@ pub(super) fn weakness(secret: &[u8]) -> Option<&'static str> {
         return Some("is made of words known from examples");
     }
     None
+}
+
+/// Whether it is a file such as this program's own.
+fn is_settings(text: &str) -> bool {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    text.contains('\n') && lines.next().is_some_and(|line| line.starts_with('[') || line.contains(" = "))
 }
 
 fn repeats(secret: &[u8]) -> bool {
@@ -116,6 +125,7 @@ mod tests {
             "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n",
             "\n-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUQ3VzdG9tIHNlcmlhbCBudW1iZXI=",
             "{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}",
+            "# Users\n[[users]]\nid = \"1\"\nusername = \"alice\"\n",
             "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE",
             "django-insecure-9f8s7df98s7df9s8d7f9s8d7f9s8d7f9s8d7f",
         ] {

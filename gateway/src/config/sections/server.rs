@@ -1,20 +1,10 @@
 //! `[server]` and `[admin]`: listeners, trusted proxies and TLS.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
-use std::time::Duration;
-
 use ipnet::IpNet;
-use serde::Deserialize;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::files::existing_file;
-use super::{DAY, HOUR, cores};
-use crate::config::declaration::{
-    Key, boolean, choice, duration, integer, section, table, tables, text, texts,
-};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, InvalidValue, quoted};
-use crate::config::table::Table;
+use super::cores;
+use super::prelude::*;
 use crate::http1::Host;
 
 section! {
@@ -44,7 +34,8 @@ section! {
         /// A second listener without TLS that redirects everything to https://. Needs [server.tls].
         redirect_listen: Option<SocketAddr> = text(address).example("\"0.0.0.0:80\"").restart();
         /// The port of redirects, where a load balancer or a port mapping is in front of this process.
-        redirect_port: Option<u16> = integer(1..=65535).fallback("the port of server.listen").example("443");
+        redirect_port: Option<u16> = integer(1..=65535).fallback("the port of server.listen").example("443")
+            .only_where(|server| server.entry("redirect_listen").is_given(), "there is no `redirect_listen`");
         /// Whether connections without TLS may use HTTP/2 with prior knowledge (h2c). With TLS they always
         /// may.
         h2c: bool = boolean().default("false");
@@ -63,16 +54,15 @@ section! {
     pub struct ServerTls {
         /// PEM: the chain with the server's own certificate first, and its key, not encrypted.
         certificates: Vec<CertificateFiles> = tables()
-            .check(|list, entry| if list.is_empty() && entry.list().is_some_and(|list| list.is_empty()) {
-                entry.refuse(
-                    InvalidValue::new("TLS needs at least one certificate")
-                        .help("name one, or remove `certificates` for plain HTTP"),
-                );
-            })
+            .not_empty(
+                "TLS needs at least one certificate",
+                "name one, or remove `certificates` for plain HTTP",
+            )
             .or_empty()
             .example("[{ certificate_file = \"tls/app.pem\", private_key_file = \"tls/app.key\" }]");
         /// "1.2" or "1.3".
-        min_version: TlsVersion = choice().default("1.2");
+        min_version: TlsVersion = choice().default("1.2")
+            .only_where(|tls| tls.entry("certificates").is_given(), "there are no `certificates`");
         /// Strict-Transport-Security: how long browsers use TLS only after a visit, such as "365d"; "0s": the
         /// header is not sent.
         hsts: Option<Duration> = duration(Duration::ZERO..=DAY * 731).default("0s").into(|hsts, _| (!hsts.is_zero()).then_some(hsts));
@@ -87,7 +77,7 @@ section! {
         /// The server's certificate, then those that signed it.
         certificate_file: PathBuf = text(existing_file).required(BOTH).or_empty().example("\"tls/app.pem\"");
         /// Its key, not encrypted.
-        private_key_file: PathBuf = text(existing_file).required(BOTH).or_empty().example("\"tls/app.key\"");
+        private_key_file: PathBuf = text(existing_file).secret_file().required(BOTH).or_empty().example("\"tls/app.key\"");
     }
 }
 
@@ -117,8 +107,10 @@ section! {
 fn admin_host(text: &str) -> Result<String, InvalidValue> {
     match Host::parse(text.as_bytes()) {
         Ok(host) if host.port().is_none() && host.name() == text => Ok(text.to_ascii_lowercase()),
-        _ => Err(InvalidValue::new(format!("{} is no host name", quoted(text)))
-            .help("write a name without a port, such as \"gateway\"")),
+        _ => refused(
+            format!("{} is no host name", quoted(text)),
+            "write a name without a port, such as \"gateway\"",
+        ),
     }
 }
 
@@ -127,9 +119,9 @@ impl Server {
         let Some(redirect) = self.redirect_listen else { return };
         let entry = table.entry("redirect_listen");
         if self.tls.is_none() {
-            entry.refuse(
-                InvalidValue::new("there is no TLS address to redirect to: server.listen speaks plain HTTP")
-                    .help("give [server.tls] certificates, or remove it"),
+            entry.error(
+                "there is no TLS address to redirect to: server.listen speaks plain HTTP",
+                "give [server.tls] certificates, or remove it",
             );
         }
         if meet(self.listen, redirect) {
@@ -152,10 +144,8 @@ impl Admin {
         if !self.listen.ip().is_loopback() {
             entry.warn(
                 "admin-exposed",
-                InvalidValue::new(
-                    "the admin listener can be reached from other machines, and it asks no password",
-                )
-                .help("listen on 127.0.0.1 or [::1], or make sure that a firewall guards this port"),
+                "the admin listener can be reached from other machines, and it asks no password",
+                "listen on 127.0.0.1 or [::1], or make sure that a firewall guards this port",
             );
         }
     }
@@ -166,7 +156,7 @@ fn refuse_the_same(one: (&Entry<'_>, SocketAddr), other: (&Entry<'_>, SocketAddr
     let message =
         format!("`{}` ({}) and `{}` ({}) are the same address", one.0.name(), one.1, other.0.name(), other.1);
     let note = format!("`{}` is here", related.name());
-    at.report(Diagnostic::error(message).at(at.place()).related(note, related.place()).help(help));
+    at.report(Diagnostic::error(message).at(at.place()).related(note, related.given_place()).help(help));
 }
 
 fn networks() -> Key<Vec<IpNet>> {
@@ -175,10 +165,8 @@ fn networks() -> Key<Vec<IpNet>> {
             if networks.iter().any(|network| network.prefix_len() == 0) {
                 entry.warn(
                     "everyone-trusted",
-                    InvalidValue::new(
-                        "everyone is trusted, so every client can claim any address as its own",
-                    )
-                    .help("name the addresses of your proxies only"),
+                    "everyone is trusted, so every client can claim any address as its own",
+                    "name the addresses of your proxies only",
                 );
             }
         })
@@ -189,11 +177,12 @@ fn networks() -> Key<Vec<IpNet>> {
 /// A name for `CDN-Loop` and `Via`: a token (RFC 9110 section 5.6.2) that is neither a version nor a comment.
 fn name(text: &str) -> Result<String, InvalidValue> {
     let is_name = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-    if !text.is_empty() && text.len() <= 64 && text.bytes().all(is_name) {
-        return Ok(text.to_owned());
-    }
-    Err(InvalidValue::new(format!("{} is not a name for `Via`", quoted(text)))
-        .help("use letters, digits, hyphens, dots and underscores, 64 at most, such as \"edge-1\""))
+    accept(
+        text,
+        !text.is_empty() && text.len() <= 64 && text.bytes().all(is_name),
+        "is not a name for `Via`",
+        "use letters, digits, hyphens, dots and underscores, 64 at most, such as \"edge-1\"",
+    )
 }
 
 /// Whether two listeners conflict in address and port. With port 0 the system chooses.
@@ -235,8 +224,10 @@ fn network(text: &str) -> Result<IpNet, InvalidValue> {
         })?,
     };
     if network.addr() != network.network() {
-        return Err(InvalidValue::new(format!("{} has bits set behind its prefix", quoted(text)))
-            .help(format!("write \"{}\", or the address alone", network.trunc())));
+        return refused(
+            format!("{} has bits set behind its prefix", quoted(text)),
+            format!("write \"{}\", or the address alone", network.trunc()),
+        );
     }
     Ok(network)
 }

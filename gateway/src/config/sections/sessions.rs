@@ -1,8 +1,6 @@
 //! `[sessions]`: session limit per user.
 
-use serde::Deserialize;
-
-use crate::config::declaration::{choice, integer, section};
+use super::prelude::*;
 
 section! {
     /// Sessions per user.
@@ -11,7 +9,8 @@ section! {
         /// Maximum number of concurrent sessions per user; 0: no limit.
         max_per_user: u32 = integer(0..=10_000).default("0");
         /// A login beyond the limit ends the oldest session ("end-oldest") or is rejected ("refuse").
-        refuse_when_full: bool = choice().named("when_full").default("end-oldest").into(|when: WhenFull, _| when == WhenFull::Refuse);
+        refuse_when_full: bool = choice().named("when_full").default("end-oldest").into(|when: WhenFull, _| when == WhenFull::Refuse)
+            .only_where(|sessions| sessions.entry("max_per_user").is_given(), "`max_per_user` is missing");
     }
 }
 

@@ -1,37 +1,19 @@
 //! `[users.sql]`: a database as a source of users.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use super::secret::{self, SecretSource, secret};
-use super::up_to;
-use super::users::{plain_text, secret_text, text_map};
-use crate::config::declaration::{boolean, duration, integer, section, table, text};
-use crate::config::entry::InvalidValue;
-use crate::config::settings::{SqlDialect, SqlLookup, SqlTable, SqlUsers};
-use crate::config::table::Table;
+use super::prelude::*;
+use super::users::plain_text;
 
 section! {
     /// A database: sqlite://, postgres:// or mysql://, which also serves MariaDB.
-    pub(super) struct SqlKeys {
+    pub struct SqlUsers {
         /// A file with the database's URL, which may contain a password.
-        url: SecretSource = secret("\"secrets/users-db\"", "\"sqlite://app.db\"");
-        /// The table of users, unless queries are configured.
-        table: Option<String> = text(identifier).example("\"user\"");
-        /// The columns of that table.
-        columns: Columns = table();
-        /// Further claims: the column of each.
-        claims: BTreeMap<String, String> = text_map(identifier).example("{ email = \"email\" }");
-        /// Whether names are stored in lower case, so that a plain index is used.
-        exact_names: bool = boolean().default("false");
-        /// In place of `table`: a query with the name as its parameter, which returns columns id, username,
-        /// password and optionally roles, disabled, enabled or must_change_password.
-        query: Option<String> = plain_text().example("\"SELECT id, username, password FROM people WHERE username = ?\"");
-        /// The same query with the id as its parameter.
-        query_by_id: Option<String> = plain_text().example("\"SELECT id, username, password FROM people WHERE id = ?\"");
-        /// Beside `query`: a statement that stores another hash, with the new hash, the id and the old hash as
-        /// its parameters. It must change nothing where the old hash is not stored any more.
-        update_query: Option<String> = plain_text().example("\"UPDATE people SET password = ? WHERE id = ? AND password = ?\"");
+        url: DatabaseUrl = or_default(
+            secret("\"secrets/users-db\"", "\"sqlite://app.db\"")
+                .parse(database_url)
+                .required("write such as \"sqlite://app.db\", or url_file"),
+        );
+        /// How users are looked up.
+        lookup: SqlLookup = flat(lookup);
         /// A query with the id as its parameter, which returns one role per row.
         roles_query: Option<String> = plain_text().example("\"SELECT role FROM user_roles WHERE user_id = ?\"");
         /// In place of columns.version: a query without a parameter, which returns one row that changes
@@ -51,8 +33,31 @@ section! {
 }
 
 section! {
+    /// How users are looked up.
+    struct LookupKeys {
+        /// The table of users, unless queries are configured.
+        table: Option<String> = text(identifier).example("\"user\"");
+        /// The columns of that table.
+        columns: SqlColumns = table();
+        /// Further claims: the column of each.
+        claims: BTreeMap<String, String> =
+            or_default(map(Shape::Text, "{ email = \"email\" }", |_, entry| entry.parse(identifier)));
+        /// Whether names are stored in lower case, so that a plain index is used.
+        exact_names: bool = boolean().default("false");
+        /// In place of `table`: a query with the name as its parameter, which returns columns id, username,
+        /// password and optionally roles, disabled, enabled or must_change_password.
+        query: Option<String> = plain_text().example("\"SELECT id, username, password FROM people WHERE username = ?\"");
+        /// The same query with the id as its parameter.
+        query_by_id: Option<String> = plain_text().example("\"SELECT id, username, password FROM people WHERE id = ?\"");
+        /// Beside `query`: a statement that stores another hash, with the new hash, the id and the old hash as
+        /// its parameters. It must change nothing where the old hash is not stored any more.
+        update_query: Option<String> = plain_text().example("\"UPDATE people SET password = ? WHERE id = ? AND password = ?\"");
+    }
+}
+
+section! {
     /// The columns of the table.
-    pub(super) struct Columns {
+    pub struct SqlColumns {
         /// The user's permanent id.
         id: String = text(identifier).default("id");
         /// The name that is typed at login.
@@ -73,81 +78,58 @@ section! {
     }
 }
 
-impl SqlKeys {
-    pub(super) fn settings(self, table: &Table<'_>) -> Option<SqlUsers> {
-        let (name, query) = (table.entry("table"), table.entry("query"));
-        if self.update_query.is_some() && !query.is_given() {
-            table.entry("update_query").refuse(
-                InvalidValue::new("belongs to `query`")
-                    .help("a `table` is written to without it: leave it out"),
+impl SqlUsers {
+    pub(super) fn check(&self, table: &Table<'_>) {
+        let is_other = !self.url.url.is_empty() && self.url.dialect != SqlDialect::Postgres;
+        if self.notify_channel.is_some() && is_other {
+            table.entry("notify_channel").error(
+                "belongs to PostgreSQL, and `url` is that of another database",
+                "leave it out and name a column in `columns.version`, or write a `changes_query`",
             );
         }
-        let is_reported = name.is_given() && self.table.is_none();
-        let lookup = match (self.query, self.query_by_id, self.table) {
-            (Some(by_name), Some(by_id), None) => {
-                SqlLookup::Query { by_name, by_id, update: self.update_query }
-            }
-            (None, None, Some(table)) => SqlLookup::Table(SqlTable {
-                table,
-                id: self.columns.id,
-                username: self.columns.username,
-                password: self.columns.password,
-                roles: self.columns.roles,
-                disabled: self.columns.disabled,
-                enabled: self.columns.enabled,
-                must_change_password: self.columns.must_change_password,
-                version: self.columns.version,
-                claims: self.claims,
-                exact_names: self.exact_names,
-            }),
-            _ => {
-                if !is_reported {
-                    let why = "users are found either by `table` or by `query` and `query_by_id`";
-                    let entry = if query.is_given() { &query } else { &name };
-                    entry.refuse(InvalidValue::new(why).help(
-                        "write table = \"user\", or both queries, which give columns id, username, password, roles, disabled",
-                    ));
-                }
-                return None;
-            }
-        };
-        if self.url == SecretSource::Nothing {
-            let missing = InvalidValue::new("is missing");
-            table.entry("url").refuse(missing.help("write such as \"sqlite://app.db\", or url_file"));
-        }
-        let url = secret_text(table, "url", self.url)?;
-        let dialect = match url.split(':').next().unwrap_or_default() {
-            "sqlite" => SqlDialect::Sqlite,
-            "postgres" | "postgresql" => SqlDialect::Postgres,
-            "mysql" | "mariadb" => SqlDialect::MySql,
-            _ => {
-                secret::given(table, "url").refuse(
-                    InvalidValue::new("is no URL of a database that is known")
-                        .help("begin it with sqlite://, postgres:// or mysql://"),
-                );
-                return None;
-            }
-        };
-        let (roles_query, max_connections, timeout) = (self.roles_query, self.max_connections, self.timeout);
-        let (changes_query, poll_interval) = (self.changes_query, self.poll_interval);
-        if self.notify_channel.is_some() && dialect != SqlDialect::Postgres {
-            table.entry("notify_channel").refuse(
-                InvalidValue::new("belongs to PostgreSQL, and `url` is that of another database")
-                    .help("leave it out and name a column in `columns.version`, or write a `changes_query`"),
-            );
-        }
-        Some(SqlUsers {
-            url,
-            dialect,
-            lookup,
-            roles_query,
-            changes_query,
-            poll_interval,
-            notify_channel: self.notify_channel,
-            max_connections,
-            timeout,
-        })
     }
+}
+
+fn lookup(keys: LookupKeys, table: &Table<'_>) -> SqlLookup {
+    let LookupKeys { table: name, columns, claims, exact_names, query, query_by_id, update_query } = keys;
+    let (table_entry, query_entry) = (table.entry("table"), table.entry("query"));
+    if update_query.is_some() && !query_entry.is_given() {
+        table
+            .entry("update_query")
+            .error("belongs to `query`", "a `table` is written to without it: leave it out");
+    }
+    match (query, query_by_id, name) {
+        (Some(by_name), Some(by_id), None) => SqlLookup::Query { by_name, by_id, update: update_query },
+        (None, None, Some(table)) => SqlLookup::Table(SqlTable { table, columns, claims, exact_names }),
+        (_, _, name) => {
+            let is_reported = table_entry.is_given() && name.is_none();
+            if table.is_used() && !is_reported {
+                let entry = if query_entry.is_given() { &query_entry } else { &table_entry };
+                entry.error(
+                    "users are found either by `table` or by `query` and `query_by_id`",
+                    "write table = \"user\", or both queries, which give columns id, username, password, roles, disabled",
+                );
+            }
+            SqlLookup::Query { by_name: String::new(), by_id: String::new(), update: None }
+        }
+    }
+}
+
+/// The dialect is that of its scheme.
+fn database_url(bytes: Vec<u8>) -> Result<DatabaseUrl, InvalidValue> {
+    let url = secret_text(bytes)?;
+    let dialect = match url.split(':').next().unwrap_or_default() {
+        "sqlite" => SqlDialect::Sqlite,
+        "postgres" | "postgresql" => SqlDialect::Postgres,
+        "mysql" | "mariadb" => SqlDialect::MySql,
+        _ => {
+            return refused(
+                "is no URL of a database that is known",
+                "begin it with sqlite://, postgres:// or mysql://",
+            );
+        }
+    };
+    Ok(DatabaseUrl { url, dialect })
 }
 
 /// The name of a table or a column, which is quoted literally.
@@ -155,7 +137,7 @@ fn identifier(text: &str) -> Result<String, InvalidValue> {
     let is_part = |part: &str| !part.is_empty() && !part.contains(['"', '`', '\0', '\\']);
     match text.split('.').all(is_part) {
         true => Ok(text.to_owned()),
-        false => Err(InvalidValue::new("is no name of a table or a column").help("write it without quotes")),
+        false => refused("is no name of a table or a column", "write it without quotes"),
     }
 }
 
@@ -163,6 +145,6 @@ fn identifier(text: &str) -> Result<String, InvalidValue> {
 fn channel(text: &str) -> Result<String, InvalidValue> {
     match (1..64).contains(&text.len()) && !text.contains(['"', '\0']) {
         true => Ok(text.to_owned()),
-        false => Err(InvalidValue::new("is no name of a channel").help("write 1 to 63 bytes without quotes")),
+        false => refused("is no name of a channel", "write 1 to 63 bytes without quotes"),
     }
 }

@@ -1,14 +1,7 @@
 //! `[store]`: the session store.
 
-use std::path::PathBuf;
-
-use serde::Deserialize;
-
-use super::files::file_name;
+use super::prelude::*;
 use super::redis::{Redis, RedisKeys};
-use crate::config::declaration::{choice, section, table, text};
-use crate::config::entry::InvalidValue;
-use crate::config::table::Table;
 
 section! {
     /// Where sessions, locks and revocations are stored.
@@ -17,9 +10,13 @@ section! {
         /// process ends.
         kind: Kind = choice().default("embedded");
         /// The embedded store's file.
-        path: PathBuf = text(file_name).default("var/state.redb");
+        path: PathBuf = text(file_name)
+            .default("var/state.redb")
+            .only_where(|store| ["", "embedded"].contains(&store.word("kind")), "only the embedded store has a file");
         /// For kind = "redis" only.
-        redis: RedisKeys = table();
+        redis: Redis = table::<RedisKeys>()
+            .into(|keys, entry| keys.settings(&entry.table_or_empty()))
+            .only_where(|store| store.word("kind") == "redis", "`store.kind` is not \"redis\"");
     }
 }
 
@@ -46,16 +43,11 @@ pub enum Store {
 }
 
 impl StoreKeys {
-    pub(super) fn settings(self, table: &Table<'_>) -> Store {
-        let (path, redis_table) = (table.entry("path"), table.quiet_table("redis"));
-        if self.kind != Kind::Embedded && path.is_given() {
-            path.warn("no-effect", InvalidValue::new("has no effect: only the embedded store has a file"));
-        }
-        let redis = self.redis.settings(&redis_table, self.kind == Kind::Redis);
+    pub(super) fn settings(self) -> Store {
         match self.kind {
             Kind::Memory => Store::Memory,
             Kind::Embedded => Store::Embedded { path: self.path },
-            Kind::Redis => Store::Redis(Box::new(redis)),
+            Kind::Redis => Store::Redis(Box::new(self.redis)),
         }
     }
 }

@@ -1,24 +1,10 @@
 //! `[tokens]`: claims, lifetimes and signing of tokens.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
-use serde::Deserialize;
-
 use super::claim_templates::{ClaimTemplates, claims};
-use super::files::{file_name, readable, working_directory};
+use super::files::{readable, working_directory};
+use super::prelude::*;
 use super::previous_keys;
-use super::secret::{self, SecretSource, secret};
 use super::secret_strength::weakness;
-use super::{MINUTE, YEAR, seconds};
-use crate::config::declaration::{
-    Shape, boolean, choice, duration, flat, section, table, text, texts, whole_seconds,
-};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::did_you_mean::suggest;
-use crate::config::entry::{InvalidValue, format_duration, quoted};
-use crate::config::settings::{Algorithm, PreviousKeys, Signing};
-use crate::config::table::Table;
 
 /// The default of `tokens.keys_dir`.
 pub(super) const KEYS_DIR: &str = "var/keys";
@@ -55,13 +41,17 @@ section! {
         /// sends a proof with its login gets them; "required": a login and a refresh without a proof are refused.
         dpop: Dpop = choice().default("off").example("\"optional\"");
         /// How long ago a proof may have been made.
-        dpop_max_age: Duration = whole_seconds(seconds(1)..=10 * MINUTE).default("60s");
+        dpop_max_age: Duration = whole_seconds(seconds(1)..=10 * MINUTE).default("60s")
+            .only_where(takes_proofs, "`dpop` is off");
         /// How far in the future a proof may have been made, for clocks of clients that are ahead.
-        dpop_leeway: Duration = whole_seconds(Duration::ZERO..=MINUTE).default("5s");
+        dpop_leeway: Duration = whole_seconds(Duration::ZERO..=MINUTE).default("5s")
+            .only_where(takes_proofs, "`dpop` is off");
         /// Requires that a proof contains a nonce of the gateway's, which shows that it was not made in advance.
-        dpop_nonce: bool = boolean().default("false").example("true");
+        dpop_nonce: bool = boolean().default("false").example("true")
+            .only_where(takes_proofs, "`dpop` is off");
         /// How long a nonce is handed out; it is accepted for as long again.
-        dpop_nonce_ttl: Duration = whole_seconds(seconds(10)..=super::DAY).default("5m");
+        dpop_nonce_ttl: Duration = whole_seconds(seconds(10)..=super::DAY).default("5m")
+            .only_where(takes_proofs, "`dpop` is off");
         /// `algorithm` together with the key it needs.
         signing: Signing = flat(signing);
         /// Keys that signed before, and verify until the last of their tokens has expired.
@@ -79,7 +69,7 @@ section! {
         reuse_grace: Duration = duration(Duration::ZERO..=5 * MINUTE)
             .check(|grace, entry| if grace.is_zero() {
                 let why = "ends the sessions of tabs that refresh at the same time, and of clients whose answer is lost";
-                entry.warn("no-reuse-grace", InvalidValue::new(why).help("give them some seconds, such as \"10s\""));
+                entry.warn("no-reuse-grace", why, "give them some seconds, such as \"10s\"");
             })
             .default("10s");
     }
@@ -94,7 +84,8 @@ section! {
         every: Option<Duration> = whole_seconds(seconds(10)..=10 * YEAR).example("\"30d\"");
         /// How long the next key is in the public key set before it signs, so that all who verify tokens have fetched it. Who
         /// obeys the set's `max-age` needs five minutes.
-        publish_before: Duration = whole_seconds(seconds(1)..=YEAR).default("1h");
+        publish_before: Duration = whole_seconds(seconds(1)..=YEAR).default("1h")
+            .only_where(|rotation| rotation.entry("every").is_given(), "`every` is missing");
     }
 }
 
@@ -102,15 +93,19 @@ section! {
     /// The algorithm and the one key it needs.
     struct SigningKeys {
         /// HS256 HS384 HS512 ES256 ES384 RS256 RS384 RS512 PS256 PS384 PS512 EdDSA.
-        algorithm: Option<Algorithm> = text(algorithm).shape(Shape::Choice(&ALGORITHMS)).fallback("\"EdDSA\"").example("\"EdDSA\"");
+        algorithm: Option<Algorithm> = text(algorithm).shape(Shape::Choice(Algorithm::NAMES)).fallback("\"EdDSA\"").example("\"EdDSA\"");
         /// Where the gateway stores the keys that it generates, and when previous keys stopped signing (folder 0700,
         /// files 0600).
         keys_dir: PathBuf = text(file_name).default(KEYS_DIR);
         /// Or a key of your own: PEM, PKCS#8, for any algorithm but HS*.
-        private_key_file: Option<PathBuf> = text(private_key_file).example("\"secrets/signing-key.pem\"");
+        private_key_file: Option<PathBuf> = text(private_key_file).secret_file().example("\"secrets/signing-key.pem\"");
         /// HS* only: a file with at least 32, 48 or 64 random bytes for HS256, HS384, HS512.
         secret: SecretSource = secret("\"secrets/jwt\"", "\"openssl rand -base64 64\"");
     }
+}
+
+fn takes_proofs(tokens: &Table<'_>) -> bool {
+    ["optional", "required"].contains(&tokens.word("dpop"))
 }
 
 /// Whether tokens are bound to keys of clients.
@@ -166,7 +161,7 @@ impl Tokens {
                     "`tokens.access_ttl` ({access_ttl}) is longer than `tokens.refresh_ttl` ({refresh_ttl})"
                 ))
                 .at(at.place())
-                .related(format!("`{}` is here", other.name()), other.place())
+                .related(format!("`{}` is here", other.name()), other.given_place())
                 .help("a session ends after refresh_ttl, and its access tokens with it: make access_ttl shorter"),
             );
         }
@@ -174,13 +169,13 @@ impl Tokens {
         let Some(idle_ttl) = self.idle_ttl else { return };
         if idle_ttl <= self.access_ttl {
             let access_ttl = show(self.access_ttl);
-            let why = InvalidValue::new(format!("is not longer than `tokens.access_ttl` ({access_ttl})"));
-            of("idle_ttl").refuse(why.help(
+            of("idle_ttl").error(
+                format!("is not longer than `tokens.access_ttl` ({access_ttl})"),
                 "clients refresh when their access token is about to expire, and would find the session over",
-            ));
+            );
         } else if idle_ttl >= self.refresh_ttl {
-            let why = "has no effect: every session ends after `tokens.refresh_ttl`";
-            of("idle_ttl").warn("no-effect", InvalidValue::new(why));
+            let why = "every session ends after `tokens.refresh_ttl`";
+            of("idle_ttl").no_effect(why);
         }
     }
 }
@@ -197,33 +192,24 @@ impl Tokens {
                 show(publish_before),
                 show(every)
             );
-            of(at).refuse(InvalidValue::new(why).help("make publish_before shorter than every"));
+            of(at).error(why, "make publish_before shorter than every");
         }
         if !matches!(self.signing, Signing::Kept { .. }) {
-            let why = "has no effect: the gateway rotates only the keys that it manages in keys_dir";
-            of("every").warn("no-effect", InvalidValue::new(why));
+            let why = "the gateway rotates only the keys that it manages in keys_dir";
+            of("every").no_effect(why);
         }
     }
 }
 
 /// An `iss` or `aud`.
 pub(super) fn name(text: &str) -> Result<String, InvalidValue> {
-    if text.is_empty() || text.len() > 255 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(InvalidValue::new(format!("{} is not a name for a token to carry", quoted(text)))
-            .help("use 1 to 255 bytes without spaces, such as \"https://login.example\""));
-    }
-    Ok(text.to_owned())
+    accept(
+        text,
+        !(text.is_empty() || text.len() > 255 || text.chars().any(|c| c.is_whitespace() || c.is_control())),
+        "is not a name for a token to carry",
+        "use 1 to 255 bytes without spaces, such as \"https://login.example\"",
+    )
 }
-
-pub(super) const ALGORITHMS: [&str; 12] = {
-    let mut names = [""; 12];
-    let mut i = 0;
-    while i < names.len() {
-        names[i] = Algorithm::ALL[i].name();
-        i += 1;
-    }
-    names
-};
 
 /// The algorithm and the one key it needs; any other configured key is a mistake.
 fn signing(keys: SigningKeys, table: &Table<'_>) -> Signing {
@@ -237,28 +223,24 @@ fn signing(keys: SigningKeys, table: &Table<'_>) -> Signing {
     let name = algorithm.name();
     if algorithm.is_symmetric() {
         if of("private_key_file").is_given() {
-            of("private_key_file").refuse(
-                InvalidValue::new(format!("{name} signs with a secret, not with a private key"))
-                    .help("remove the key, or choose an asymmetric algorithm such as \"EdDSA\""),
+            of("private_key_file").error(
+                format!("{name} signs with a secret, not with a private key"),
+                "remove the key, or choose an asymmetric algorithm such as \"EdDSA\"",
             );
         }
         if of("keys_dir").is_given() && !previous_keys::are_given(table) {
-            of("keys_dir")
-                .warn("no-effect", InvalidValue::new(format!("has no effect: {name} keeps no keys")));
+            of("keys_dir").no_effect(format!("{name} keeps no keys"));
         }
         return Signing::Secret { algorithm, secret: checked_secret(table, algorithm, secret) };
     }
     if let SecretSource::Secret(_) = secret {
-        secret::given(table, "secret").refuse(
-            InvalidValue::new(format!("{name} signs with a private key, not with a secret"))
-                .help("remove the secret, or set algorithm = \"HS256\""),
+        secret::given(table, "secret").error(
+            format!("{name} signs with a private key, not with a secret"),
+            "remove the secret, or set algorithm = \"HS256\"",
         );
     }
     if of("keys_dir").is_given() && of("private_key_file").is_given() && !previous_keys::are_given(table) {
-        of("keys_dir").warn(
-            "no-effect",
-            InvalidValue::new("has no effect: the key of `tokens.private_key_file` signs"),
-        );
+        of("keys_dir").no_effect("the key of `tokens.private_key_file` signs");
     }
     match private_key_file {
         Some(path) => Signing::PrivateKeyFile { algorithm, path },
@@ -268,12 +250,18 @@ fn signing(keys: SigningKeys, table: &Table<'_>) -> Signing {
 
 pub(super) fn algorithm(text: &str) -> Result<Algorithm, InvalidValue> {
     if text.eq_ignore_ascii_case("none") {
-        return Err(InvalidValue::new("`none` is never accepted: anyone could make such a token")
-            .help("leave the key out for EdDSA, which needs no further setting"));
+        return refused(
+            "`none` is never accepted: anyone could make such a token",
+            "leave the key out for EdDSA, which needs no further setting",
+        );
     }
-    Algorithm::from_name(text).ok_or_else(|| InvalidValue {
-        message: format!("unknown algorithm {} (names are case-sensitive)", quoted(text)),
-        help: suggest("known algorithms", text, &Algorithm::ALL.map(Algorithm::name)),
+    Algorithm::from_name(text).ok_or_else(|| {
+        InvalidValue::unknown(
+            format!("unknown algorithm {} (names are case-sensitive)", quoted(text)),
+            "known algorithms",
+            text,
+            Algorithm::NAMES,
+        )
     })
 }
 
@@ -288,21 +276,21 @@ fn private_key_file(text: &str) -> Result<PathBuf, InvalidValue> {
     Ok(path)
 }
 
-fn checked_secret(table: &Table<'_>, algorithm: Algorithm, secret: SecretSource) -> Vec<u8> {
+fn checked_secret(table: &Table<'_>, algorithm: Algorithm, secret: SecretSource) -> Secret<Vec<u8>> {
     let how = "make one with `openssl rand -base64 64 | tr -d '\\n' > FILE` and set secret_file = \"FILE\"";
     let bytes = match secret {
-        SecretSource::Unusable => return Vec::new(),
+        SecretSource::Unusable => return Secret::default(),
         SecretSource::Nothing => {
             let (name, least) = (algorithm.name(), algorithm.min_secret_len());
             let message = format!("`tokens.secret` is missing: {name} needs one of at least {least} bytes");
             let missing = Diagnostic::error(message).at(table.entry("algorithm").place());
             table.report().push_missing(missing.help(how));
-            return Vec::new();
+            return Secret::default();
         }
         SecretSource::Secret(bytes) => bytes,
     };
     if let Some(flaw) = secret_flaw(algorithm, &bytes) {
-        secret::given(table, "secret").refuse(InvalidValue::new(format!("the secret {flaw}")).help(how));
+        secret::given(table, "secret").error(format!("the secret {flaw}"), how);
     }
     bytes
 }
@@ -355,7 +343,7 @@ mod tests {
         let hs =
             settings(tokens_with(&format!("algorithm = \"HS384\"\nsecret = \"{SECRET}\""))).tokens.signing;
         assert!(
-            matches!(&hs, Signing::Secret { algorithm: Algorithm::HS384, secret } if secret == SECRET.as_bytes())
+            matches!(&hs, Signing::Secret { algorithm: Algorithm::HS384, secret } if **secret == *SECRET.as_bytes())
         );
         for algorithm in Algorithm::ALL.into_iter().filter(|a| !a.is_symmetric()) {
             let keys = format!("algorithm = \"{}\"\nprivate_key_file = \"Cargo.toml\"", algorithm.name());
@@ -371,7 +359,7 @@ mod tests {
         std::fs::write(&path, format!("{SECRET}\n")).unwrap();
         let keys = format!("algorithm = \"HS256\"\nsecret_file = {path:?}");
         let signing = settings(tokens_with(&keys)).tokens.signing;
-        assert!(matches!(signing, Signing::Secret { secret, .. } if secret == SECRET.as_bytes()));
+        assert!(matches!(signing, Signing::Secret { secret, .. } if *secret == *SECRET.as_bytes()));
     }
 
     #[test]

@@ -1,16 +1,9 @@
 //! `[tracing]`: W3C trace context, and spans for an OpenTelemetry collector.
 
-use std::path::PathBuf;
-
 use http::{HeaderName, HeaderValue};
-use serde::Deserialize;
 use url::Url;
 
-use super::files::existing_file;
-use super::secret::{self, SecretSource, secret};
-use crate::config::declaration::{boolean, choice, integer, ratio, section, table, text};
-use crate::config::entry::{InvalidValue, quoted};
-use crate::config::table::Table;
+use super::prelude::*;
 
 section! {
     /// Distributed tracing: W3C trace context (traceparent, tracestate), and spans for OpenTelemetry.
@@ -19,24 +12,27 @@ section! {
         /// the client's traceparent passes like any other field.
         enabled: bool = boolean().default("false");
         /// Whose traceparent is continued: "trusted": that of server.trusted_proxies; "always": everyone's; "never".
-        accept: TraceSource = choice().default("trusted");
+        accept: TraceSource = choice().default("trusted")
+            .only_where(|tracing| tracing.entry("enabled").is_given(), "`enabled` is missing");
         /// Whether a request without an accepted traceparent begins a trace.
-        generate: bool = boolean().default("true");
+        generate: bool = boolean().default("true")
+            .only_where(|tracing| tracing.entry("enabled").is_given(), "`enabled` is missing");
         /// The share of new traces that are sampled, from 0 to 1. A continued trace is sampled where its caller says so.
-        sample_ratio: u64 = ratio().default("1");
+        sample_ratio: u64 = ratio().default("1")
+            .only_where(|tracing| tracing.entry("enabled").is_given(), "`enabled` is missing");
         /// The collector that gets spans. Without one no spans are made.
-        otlp: Option<Collector> =
-            table::<OtlpKeys>().into(|keys, entry| keys.collector(&entry.table_or_empty())).restart();
+        otlp: Option<Collector> = group_table::<Collector>().restart();
     }
 }
 
 section! {
     /// The collector that gets spans. Without one no spans are made.
-    pub(in crate::config) struct OtlpKeys {
+    pub struct Collector {
         /// Its address: OTLP over HTTP (protobuf). Without a path it is /v1/traces.
-        endpoint: Option<OtlpEndpoint> = text(endpoint).example("\"http://127.0.0.1:4318\"");
+        endpoint: OtlpEndpoint = or_default(text(endpoint).example("\"http://127.0.0.1:4318\""));
         /// Header fields for it, one `Name: value` in each line.
-        headers: SecretSource = secret("\"secrets/otlp-headers\"", "\"Authorization: Bearer …\"");
+        headers: Vec<(HeaderName, HeaderValue)> =
+            or_default(secret("\"secrets/otlp-headers\"", "\"Authorization: Bearer …\"").parse(headers));
         /// Certificates (PEM) that the collector's is verified with, in place of the system's.
         ca_file: Option<PathBuf> = text(existing_file).example("\"tls/collector-ca.pem\"");
         /// The attribute service.name.
@@ -46,30 +42,8 @@ section! {
     }
 }
 
-/// Where spans are sent.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Collector {
-    /// The address.
-    pub endpoint: OtlpEndpoint,
-    /// Further header fields.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Trusted certificates in place of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// The attribute `service.name`.
-    pub service_name: String,
-    /// How many spans may wait.
-    pub queue: usize,
-}
-
-/// Without the header fields, which are secret.
-impl std::fmt::Debug for Collector {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Collector").field("endpoint", &self.endpoint).finish_non_exhaustive()
-    }
-}
-
 /// The address of a collector.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OtlpEndpoint {
     /// Whether it has TLS.
     pub secure: bool,
@@ -101,28 +75,13 @@ pub enum TraceSource {
     Never,
 }
 
-impl OtlpKeys {
-    fn collector(self, table: &Table<'_>) -> Option<Collector> {
-        let headers = match self.headers {
-            SecretSource::Nothing | SecretSource::Unusable => Vec::new(),
-            SecretSource::Secret(bytes) => headers(&bytes).unwrap_or_else(|invalid| {
-                secret::given(table, "headers").refuse(invalid);
-                Vec::new()
-            }),
-        };
-        let (endpoint, ca_file, service_name, queue) =
-            (self.endpoint?, self.ca_file, self.service_name, self.queue);
-        Some(Collector { endpoint, headers, ca_file, service_name, queue })
-    }
-}
-
 impl Tracing {
     pub(super) fn check(&self, table: &Table<'_>) {
         if self.otlp.is_some() && !self.enabled {
             table.entry("otlp").warn(
                 "tracing-off",
-                InvalidValue::new("no spans are sent, for tracing is not enabled")
-                    .help("add enabled = true to [tracing]"),
+                "no spans are sent, for tracing is not enabled",
+                "add enabled = true to [tracing]",
             );
         }
     }
@@ -152,7 +111,7 @@ fn endpoint(text: &str) -> Result<OtlpEndpoint, InvalidValue> {
     Ok(OtlpEndpoint { secure, host, port, path })
 }
 
-fn headers(bytes: &[u8]) -> Result<Vec<(HeaderName, HeaderValue)>, InvalidValue> {
+fn headers(bytes: Vec<u8>) -> Result<Vec<(HeaderName, HeaderValue)>, InvalidValue> {
     let line = |line: &[u8]| {
         let colon = line.iter().position(|&b| b == b':')?;
         let name = HeaderName::from_bytes(line[..colon].trim_ascii()).ok()?;
@@ -169,7 +128,7 @@ fn headers(bytes: &[u8]) -> Result<Vec<(HeaderName, HeaderValue)>, InvalidValue>
 
 fn service_name(text: &str) -> Result<String, InvalidValue> {
     match text.trim().is_empty() {
-        true => Err(InvalidValue::new("is empty").help("leave the key out for the default")),
+        true => refused("is empty", "leave the key out for the default"),
         false => Ok(text.to_owned()),
     }
 }

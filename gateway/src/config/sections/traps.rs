@@ -2,33 +2,12 @@
 //! accepts.
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::MetadataExt;
 
+use super::prelude::*;
 use super::{Dpop, Settings};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, InvalidValue};
-use crate::config::settings::{RouteTarget, UpstreamUrl};
-use crate::config::table::Table;
 
 /// Salts of the demo users in config/users.toml, whose passwords are printed in that file.
 const DEMO_SALTS: [&str; 3] = ["WLedmzcZ0umhVb08qFqvIg", "fCiBpyemgc4E8/zmuqhNbw", "vXpk5TEmoWTn3zb+ml6Ygg"];
-
-/// Keys that name a file with a secret.
-const SECRET_FILES: [&str; 13] = [
-    "bind_password_file",
-    "url_file",
-    "secret_file",
-    "introspection_client_secret_file",
-    "password_file",
-    "sentinel_password_file",
-    "private_key_file",
-    "previous_secrets_file",
-    "key_file",
-    "headers_file",
-    "client_key_file",
-    "tls_client_key_file",
-    "upstream_authorization_file",
-];
 
 /// Path suffixes at which apps open WebSockets.
 const WEBSOCKET_PATHS: [&str; 7] =
@@ -42,24 +21,24 @@ pub(super) fn check(root: &Table<'_>, settings: &Settings) {
     }
     let tls = server.quiet_table("tls");
     if settings.server.tls.is_none() && tls.entry("hsts").is_given() {
-        let why =
-            InvalidValue::new("has no effect: there is no certificate, so there are no TLS connections");
-        tls.entry("hsts")
-            .warn("hsts-without-tls", why.help("name `certificates` in [server.tls], or remove it"));
+        tls.entry("hsts").warn(
+            "hsts-without-tls",
+            "has no effect: there is no certificate, so there are no TLS connections",
+            "name `certificates` in [server.tls], or remove it",
+        );
     }
     if listens_to_all {
         check_demo_users(settings, root);
     }
-    for entry in SECRET_FILES.iter().flat_map(|key| root.below(key)) {
-        let files = if entry.is_list() { entry.list().unwrap_or_default() } else { vec![entry] };
-        files.iter().for_each(check_mode);
-    }
     for (name, upstream) in root.quiet_table("upstreams").entries() {
         let urls = settings.upstreams.get(&name).map(|upstream| &upstream.urls[..]).unwrap_or_default();
         if urls.iter().any(|url| is_gateway(url, settings)) && upstream.is_table() {
-            let why = InvalidValue::new("leads to the gateway itself, so requests would go round in circles");
             let urls = upstream.table_or_empty().entry("urls");
-            urls.warn("upstream-is-gateway", why.help("write the address that the app listens on"));
+            urls.warn(
+                "upstream-is-gateway",
+                "leads to the gateway itself, so requests would go round in circles",
+                "write the address that the app listens on",
+            );
         }
     }
     check_routes(root, settings);
@@ -69,9 +48,11 @@ fn check_plain_http(settings: &Settings, listen: &Entry<'_>) {
     let server = &settings.server;
     if server.trusted_proxies.is_empty() && server.proxy_protocol_from.is_empty() {
         let why = "passwords and tokens arrive unencrypted: the listener can be reached from other machines, and speaks no TLS";
-        listen.warn("plain-http", InvalidValue::new(why).help(
+        listen.warn(
+            "plain-http",
+            why,
             "give [server.tls] certificates, listen on 127.0.0.1, or name the proxy that speaks TLS in server.trusted_proxies",
-        ));
+        );
     }
 }
 
@@ -90,22 +71,6 @@ fn check_demo_users(settings: &Settings, root: &Table<'_>) {
     }
 }
 
-/// Warns where others may read a secret. The group may where the file is another user's, root's as a rule, for then the gateway reads
-/// it as one of the group.
-fn check_mode(file: &Entry<'_>) {
-    let Some(metadata) = file.quiet_text().and_then(|path| std::fs::metadata(path).ok()) else { return };
-    let is_own = metadata.uid() == rustix::process::geteuid().as_raw();
-    let (who, help) = match metadata.mode() {
-        mode if mode & 0o004 != 0 => {
-            ("every user of this machine", "chmod go= FILE, or o= FILE where the group has to read it")
-        }
-        mode if mode & 0o040 != 0 && is_own => ("the group of the file", "chmod go= FILE"),
-        _ => return,
-    };
-    let why = InvalidValue::new(format!("{who} may read the file (mode {:03o})", metadata.mode() & 0o777));
-    file.warn("readable-by-others", why.help(help));
-}
-
 /// Whether an upstream's server is one of the gateway's own listeners.
 fn is_gateway(url: &UpstreamUrl, settings: &Settings) -> bool {
     let UpstreamUrl::Tcp { host, port, .. } = url else { return false };
@@ -119,39 +84,71 @@ fn is_gateway(url: &UpstreamUrl, settings: &Settings) -> bool {
     [Some(server.listen), Some(settings.admin.listen), server.redirect_listen].iter().flatten().any(meets)
 }
 
+/// Files with passwords and keys.
+fn kept_files(settings: &Settings, root: &Table<'_>) -> Vec<PathBuf> {
+    let signing = match &settings.tokens.signing {
+        Signing::PrivateKeyFile { path, .. } => Some(path),
+        Signing::Kept { dir, .. } => Some(dir),
+        Signing::Secret { .. } => None,
+    };
+    let state = match &settings.store {
+        Store::Embedded { path } => Some(path),
+        _ => None,
+    };
+    let named = settings.users.files().chain(signing).chain(state);
+    named.cloned().chain(root.files()).filter_map(|file| file.canonicalize().ok()).collect()
+}
+
 fn check_routes(root: &Table<'_>, settings: &Settings) {
     let entry = root.entry("routes");
     let tables = if entry.is_list() { entry.list().unwrap_or_default() } else { Vec::new() };
+    let kept = kept_files(settings, root);
     for (route, element) in settings.routes.iter().zip(tables.iter().filter(|element| element.is_table())) {
         let path = element.table_or_empty().entry("path");
+        if let RouteTarget::Static { root: folder, .. } = &route.target
+            && let Ok(folder) = folder.canonicalize()
+            && let Some(file) = kept.iter().find(|file| file.starts_with(&folder))
+        {
+            element.table_or_empty().entry("static").warn(
+                "served-secrets",
+                format!("everything in the folder is served, and {} is in it", file.display()),
+                "serve a folder that has nothing but the app's files",
+            );
+        }
         let is_root = route.path == "/" && settings.endpoints.prefix.is_empty();
         if is_root && matches!(route.target, RouteTarget::Static { index_fallback: true, .. }) {
-            let why = InvalidValue::new(
-                "a page of the app at /sessions is never served: GET /sessions is an endpoint",
-            );
             path.warn(
                 "shadowed-path",
-                why.help("if it has such a page, move the endpoints: [endpoints] prefix = \"/auth\""),
+                "a page of the app at /sessions is never served: GET /sessions is an endpoint",
+                "if it has such a page, move the endpoints: [endpoints] prefix = \"/auth\"",
             );
         }
         if route.basic && route.dpop.unwrap_or(settings.tokens.dpop) == Dpop::Required {
-            let why =
-                InvalidValue::new("has no effect: the route requires DPoP, and HTTP Basic proves no key");
             let basic = element.table_or_empty().entry("basic");
-            basic.warn("basic-with-dpop", why.help("write dpop = \"optional\" for this route, or remove it"));
+            basic.warn(
+                "basic-with-dpop",
+                "has no effect: the route requires DPoP, and HTTP Basic proves no key",
+                "write dpop = \"optional\" for this route, or remove it",
+            );
         }
         let roles = element.table_or_empty().entry("roles");
         if roles.list_is_empty() {
-            let why = InvalidValue::new("has no effect: an empty list requires no role");
-            roles.warn("no-effect", why.help("name a role; roles = [] lets every user in"));
+            roles.warn(
+                "no-effect",
+                "has no effect: an empty list requires no role",
+                "name a role; roles = [] lets every user in",
+            );
         }
-        let RouteTarget::Upstream { name, upgrades, .. } = &route.target else { continue };
+        let RouteTarget::Upstream { name, options } = &route.target else { continue };
         let lower = route.path.to_ascii_lowercase();
-        if !upgrades.iter().any(|name| name == "websocket")
+        if !options.upgrade.iter().any(|name| name == "websocket")
             && WEBSOCKET_PATHS.iter().any(|end| lower.ends_with(end))
         {
-            let why = InvalidValue::new("looks like the address of WebSockets, and the route takes none");
-            path.warn("websocket-without-upgrade", why.help("add upgrade = [\"websocket\"]"));
+            path.warn(
+                "websocket-without-upgrade",
+                "looks like the address of WebSockets, and the route takes none",
+                "add upgrade = [\"websocket\"]",
+            );
         }
         let takes_posts = route.methods.is_empty() || route.methods.contains(&http::Method::POST);
         if route.path == "/" && settings.endpoints.prefix.is_empty() && takes_posts {
@@ -160,8 +157,8 @@ fn check_routes(root: &Table<'_>, settings: &Settings) {
             );
             path.warn(
                 "shadowed-path",
-                InvalidValue::new(why)
-                    .help("if it has such pages, move the gateway's: [endpoints] prefix = \"/auth\""),
+                why,
+                "if it has such pages, move the gateway's: [endpoints] prefix = \"/auth\"",
             );
         }
     }
@@ -217,6 +214,7 @@ mod tests {
             ),
             ("shadowed-path", minimal() + &route("/")),
             ("no-effect", minimal() + &route("/x") + "roles = []"),
+            ("served-secrets", minimal() + "[[routes]]\npath = \"/x\"\nstatic = \".\""),
             (
                 "shadowed-path",
                 minimal() + "[[routes]]\npath = \"/\"\nstatic = \"src\"\nindex_fallback = true",

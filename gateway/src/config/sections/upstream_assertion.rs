@@ -1,16 +1,7 @@
 //! `[upstream_assertion]`: a signed assertion with each request to an upstream.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
-use serde::Deserialize;
-
-use super::files::key_file;
 use super::identity_headers::header_name;
-use super::{MINUTE, seconds};
-use crate::config::declaration::{boolean, choice, section, text, whole_seconds};
-use crate::config::entry::InvalidValue;
-use crate::config::table::Table;
+use super::prelude::*;
 
 /// The default of `header`.
 const HEADER: &str = "X-Auth-Assertion";
@@ -22,13 +13,17 @@ section! {
         /// Whether every upstream gets one; `assertion` of an upstream comes first.
         enabled: bool = boolean().default("false");
         /// The header. What clients send under this name never arrives.
-        header: String = text(own_header).default(HEADER);
+        header: String = text(own_header).default(HEADER)
+            .only_where(is_used, "no upstream gets assertions");
         /// How long an assertion is valid. One is used again for the same token, route and method during the first half of that.
-        ttl: Duration = whole_seconds(seconds(2)..=5 * MINUTE).default("30s");
+        ttl: Duration = whole_seconds(seconds(2)..=5 * MINUTE).default("30s")
+            .only_where(is_used, "no upstream gets assertions");
         /// What its `path` is: that of the route ("route"), below which the request's is, or the request's own ("path"), which is signed for each path.
-        bind: AssertionBinding = choice().default("route");
+        bind: AssertionBinding = choice().default("route")
+            .only_where(is_used, "no upstream gets assertions");
         /// An Ed25519 key of your own (PEM, PKCS#8), for gateways that share no folder; else the gateway makes one in keys_dir/assertion.
-        private_key_file: Option<PathBuf> = text(key_file).example("\"secrets/assertion-key.pem\"");
+        private_key_file: Option<PathBuf> = text(key_file).secret_file().example("\"secrets/assertion-key.pem\"")
+            .only_where(is_used, "no upstream gets assertions");
     }
 }
 
@@ -42,24 +37,23 @@ pub enum AssertionBinding {
     Path,
 }
 
+/// Whether an upstream may get assertions.
+fn is_used(table: &Table<'_>) -> bool {
+    let upstreams = table.root().quiet_table("upstreams");
+    let decides = |name: &str| upstreams.quiet_table(name).entry("assertion").is_given();
+    table.entry("enabled").is_given() || upstreams.entries().iter().any(|(name, _)| decides(name))
+}
+
 /// The header of assertions where the configuration has any, for who only wants to know.
 pub(super) fn quiet_header(root: &Table<'_>) -> Option<String> {
     let table = root.quiet_table("upstream_assertion");
-    let upstreams = root.quiet_table("upstreams");
-    let is_used = !table.is_blank()
-        || upstreams
-            .entries()
-            .iter()
-            .any(|(name, _)| upstreams.quiet_table(name).entry("assertion").is_given());
+    let is_used = !table.is_blank() || is_used(&table);
     is_used.then(|| table.entry("header").quiet_text().unwrap_or(HEADER).to_owned())
 }
 
 fn own_header(text: &str) -> Result<String, InvalidValue> {
     match text.is_empty() {
-        true => {
-            Err(InvalidValue::new("an assertion needs a header")
-                .help("write a name such as X-Auth-Assertion"))
-        }
+        true => refused("an assertion needs a header", "write a name such as X-Auth-Assertion"),
         false => header_name(text),
     }
 }

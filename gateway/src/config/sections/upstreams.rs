@@ -1,21 +1,9 @@
 //! `[upstreams.NAME]`: servers, load balancing, timeouts, health and TLS.
 
-use std::collections::BTreeMap;
-use std::net::Ipv6Addr;
-use std::path::PathBuf;
-use std::time::Duration;
-
 use http::Method;
+use std::net::Ipv6Addr;
 
-use super::files::existing_file;
-use super::{DAY, HOUR, MINUTE, seconds, up_to};
-use crate::config::declaration::{boolean, choice, duration, flat, integer, section, size, text, texts};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{InvalidValue, quoted};
-use crate::config::settings::{
-    HealthCheck, HostHeader, Route, RouteTarget, Timeouts, UpstreamProtocol, UpstreamTls, UpstreamUrl,
-};
-use crate::config::table::Table;
+use super::prelude::*;
 use crate::http1::{CanonicalTarget, Host};
 
 section! {
@@ -26,9 +14,7 @@ section! {
         /// of a name take part.
         urls: Vec<UpstreamUrl> = texts(url)
             .required(URLS)
-            .check(|urls, entry| if urls.is_empty() && entry.list().is_some_and(|list| list.is_empty()) {
-                entry.refuse(InvalidValue::new("an upstream needs at least one URL").help(URLS));
-            })
+            .not_empty("an upstream needs at least one URL", URLS)
             .or_empty()
             .example("[\"http://127.0.0.1:9000\"]");
         /// "http1" or "http2" (gRPC): HTTP/2 by ALPN under https://, else with prior knowledge.
@@ -39,10 +25,7 @@ section! {
         /// Timeout of connecting, TLS included; then another server is tried, at last 502.
         connect_timeout: Duration = duration(up_to(5 * MINUTE)).default("5s");
         /// Keys that a route may have too.
-        timeouts: Timeouts = flat(|keys: TimeoutKeys, _| {
-            let TimeoutKeys { response_timeout: response, body_timeout: body, total_timeout, retries } = keys;
-            Timeouts { response, body, total: (!total_timeout.is_zero()).then_some(total_timeout), retries }
-        });
+        timeouts: Timeouts = inline();
         /// Bytes of a response's status line and all fields; larger is 502, and the log names the largest field.
         response_header_block: usize = size(4096..=1 << 20).default("64KiB");
         /// Fields of a response; more is 502.
@@ -70,7 +53,7 @@ section! {
         /// Slow start: the time until a server that recovered gets its full share.
         slow_start: Duration = duration(Duration::ZERO..=HOUR).default("0s");
         /// Active health checks.
-        health: Option<HealthCheck> = flat(health);
+        health: Option<HealthCheck> = group::<HealthCheck>();
         /// TLS to servers.
         tls: UpstreamTls = flat(tls);
     }
@@ -78,13 +61,15 @@ section! {
 
 section! {
     /// Timeouts and retries.
-    struct TimeoutKeys {
+    #[derive(Copy)]
+    pub struct Timeouts {
         /// From the end of the request to the head of the response; then 504.
-        response_timeout: Duration = duration(up_to(HOUR)).default("60s");
+        response: Duration = duration(up_to(HOUR)).default("60s").named("response_timeout");
         /// Between two reads of a response's body; then the client's response is aborted.
-        body_timeout: Duration = duration(up_to(HOUR)).default("60s");
+        body: Duration = duration(up_to(HOUR)).default("60s").named("body_timeout");
         /// From the request to the end of its response; "0s": no limit.
-        total_timeout: Duration = duration(Duration::ZERO..=DAY).default("0s");
+        total: Option<Duration> =
+            duration(Duration::ZERO..=DAY).default("0s").named("total_timeout").into(|total, _| unless_zero(total));
         /// Retries on another server of a request that was not processed.
         retries: u32 = integer(0..=10).default("1");
     }
@@ -92,13 +77,14 @@ section! {
 
 section! {
     /// Active health checks.
-    struct HealthKeys {
+    pub struct HealthCheck {
         /// Probe every server with GET: 2xx and 3xx are healthy. Unhealthy servers get no requests.
-        health_path: Option<String> = text(health_path).fallback("no health checks").example("\"/healthz\"");
+        path: String =
+            text(health_path).or("no health checks", String::new).named("health_path").example("\"/healthz\"");
         /// Interval of health checks.
-        health_interval: Duration = duration(Duration::from_millis(100)..=HOUR).default("5s");
+        interval: Duration = duration(Duration::from_millis(100)..=HOUR).default("5s").named("health_interval");
         /// Timeout of a health check.
-        health_timeout: Duration = duration(up_to(5 * MINUTE)).default("2s");
+        timeout: Duration = duration(up_to(5 * MINUTE)).default("2s").named("health_timeout");
         /// Failed checks in a row after which a server is unhealthy.
         unhealthy_after: u32 = integer(1..=1000).default("3");
         /// Passed checks in a row after which it is healthy again.
@@ -108,16 +94,17 @@ section! {
 
 section! {
     /// TLS to servers. Their certificates are always verified, including their names.
-    struct TlsKeys {
+    #[derive(Default)]
+    pub struct UpstreamTls {
         /// For https://: what is trusted instead of the system's certificates: authorities, or the very certificate of a server, also
         /// a self-signed one as `openssl req -x509` makes it.
-        tls_ca_file: Option<PathBuf> = text(existing_file).example("\"tls/upstream-ca.pem\"");
+        ca_file: Option<PathBuf> = text(existing_file).named("tls_ca_file").example("\"tls/upstream-ca.pem\"");
         /// For https://: SNI and verified name, instead of the URL's host.
-        tls_server_name: Option<String> = text(server_name).example("\"app.internal\"");
+        server_name: Option<String> = text(server_name).named("tls_server_name").example("\"app.internal\"");
         /// For https://: a client certificate, where servers require one (mTLS).
-        tls_client_certificate_file: Option<PathBuf> = text(existing_file).example("\"tls/gateway.pem\"");
+        client_certificate_file: Option<PathBuf> = text(existing_file).named("tls_client_certificate_file").example("\"tls/gateway.pem\"");
         /// Its key.
-        tls_client_key_file: Option<PathBuf> = text(existing_file).example("\"tls/gateway.key\"");
+        client_key_file: Option<PathBuf> = text(existing_file).secret_file().named("tls_client_key_file").example("\"tls/gateway.key\"");
     }
 }
 
@@ -138,9 +125,9 @@ pub(super) fn upstreams(table: &Table<'_>) -> BTreeMap<String, Upstream> {
         let upstream: Upstream = table.read();
         let differ = upstream.urls.windows(2).any(|pair| pair[0].authority() != pair[1].authority());
         if upstream.host == HostHeader::Upstream && differ {
-            let why = InvalidValue::new("the URLs have different hosts");
-            table.entry("host_header").refuse(
-                why.help("name the one that the servers shall see, such as host_header = \"app.internal\""),
+            table.entry("host_header").error(
+                "the URLs have different hosts",
+                "name the one that the servers shall see, such as host_header = \"app.internal\"",
             );
         }
         named.insert(name, upstream);
@@ -165,56 +152,43 @@ fn host_header(text: &str) -> Result<HostHeader, InvalidValue> {
         "client" => Ok(HostHeader::Client),
         "upstream" => Ok(HostHeader::Upstream),
         name if Host::parse(name.as_bytes()).is_ok() => Ok(HostHeader::Fixed(name.to_owned())),
-        other => Err(InvalidValue::new(format!("{} is not a host", quoted(other)))
-            .help("write \"client\", \"upstream\", or a name such as \"app.internal\"")),
+        other => refused(
+            format!("{} is not a host", quoted(other)),
+            "write \"client\", \"upstream\", or a name such as \"app.internal\"",
+        ),
     }
 }
 
-fn health(keys: HealthKeys, table: &Table<'_>) -> Option<HealthCheck> {
-    if !table.entry("health_path").is_given() {
-        let options = ["health_interval", "health_timeout", "unhealthy_after", "healthy_after"];
-        for option in options.map(|key| table.entry(key)).iter().filter(|option| option.is_given()) {
-            let message = format!("has no effect without `{}`", table.entry("health_path").name());
-            option.warn(
-                "no-effect",
-                InvalidValue::new(message).help("servers are asked only where it is said what for"),
-            );
-        }
+impl UpstreamTls {
+    /// The client certificate and its key.
+    pub fn client(&self) -> Option<(PathBuf, PathBuf)> {
+        self.client_certificate_file.clone().zip(self.client_key_file.clone())
     }
-    Some(HealthCheck {
-        path: keys.health_path?,
-        interval: keys.health_interval,
-        timeout: keys.health_timeout,
-        unhealthy_after: keys.unhealthy_after,
-        healthy_after: keys.healthy_after,
-    })
+}
+
+/// A limit, where zero is unlimited.
+pub(super) fn unless_zero(limit: Duration) -> Option<Duration> {
+    (!limit.is_zero()).then_some(limit)
 }
 
 fn health_path(text: &str) -> Result<String, InvalidValue> {
     match CanonicalTarget::parse(&Method::GET, text.as_bytes()).and_then(CanonicalTarget::without_oddities) {
         Ok(target) if target.authority().is_none() => Ok(text.to_owned()),
-        _ => {
-            Err(InvalidValue::new(format!("{} is not a path", quoted(text)))
-                .help("write it like \"/healthz\""))
-        }
+        _ => refused(format!("{} is not a path", quoted(text)), "write it like \"/healthz\""),
     }
 }
 
-fn tls(keys: TlsKeys, table: &Table<'_>) -> UpstreamTls {
+fn tls(tls: UpstreamTls, table: &Table<'_>) -> UpstreamTls {
     let urls = table.entry("urls").texts();
     let is_secure = urls.iter().any(|url| url.to_ascii_lowercase().starts_with("https:"));
     let without = "begin a URL with https://";
     let name = table.entry("tls_server_name");
     if !is_secure && name.is_given() {
-        name.refuse(InvalidValue::new("has no effect without TLS").help(without));
+        name.error("has no effect without TLS", without);
     }
     let files = ["tls_ca_file", "tls_client_certificate_file", "tls_client_key_file"];
     check_tls_files(table, (!is_secure).then_some(without), files);
-    UpstreamTls {
-        client: keys.tls_client_certificate_file.zip(keys.tls_client_key_file),
-        ca_file: keys.tls_ca_file,
-        server_name: keys.tls_server_name,
-    }
+    tls
 }
 
 /// Reports files that have no effect without TLS (`without` says how to enable it), and a certificate without
@@ -223,14 +197,16 @@ pub(super) fn check_tls_files(table: &Table<'_>, without: Option<&str>, files: [
     let [ca, certificate, key] = files.map(|key| table.entry(key));
     if let Some(help) = without {
         for entry in [&ca, &certificate, &key].into_iter().filter(|entry| entry.is_given()) {
-            entry.refuse(InvalidValue::new("has no effect without TLS").help(help));
+            entry.error("has no effect without TLS", help);
         }
         return;
     }
     for (entry, other) in [(&certificate, &key), (&key, &certificate)] {
         if entry.is_given() && !other.is_given() {
-            let why = InvalidValue::new(format!("is given without `{}`", other.name()));
-            entry.refuse(why.help("a client certificate needs its private key beside it"));
+            entry.error(
+                format!("is given without `{}`", other.name()),
+                "a client certificate needs its private key beside it",
+            );
         }
     }
 }
@@ -238,8 +214,9 @@ pub(super) fn check_tls_files(table: &Table<'_>, without: Option<&str>, files: [
 fn server_name(text: &str) -> Result<String, InvalidValue> {
     match is_host(text) {
         true => Ok(text.to_ascii_lowercase()),
-        false => Err(InvalidValue::new(format!("{} is not the name of a server", quoted(text)))
-            .help("write it like \"app.internal\"")),
+        false => {
+            refused(format!("{} is not the name of a server", quoted(text)), "write it like \"app.internal\"")
+        }
     }
 }
 
@@ -255,18 +232,15 @@ fn url(text: &str) -> Result<UpstreamUrl, InvalidValue> {
         let path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
         return match path.is_absolute() {
             true => Ok(UpstreamUrl::Unix(path)),
-            false => Err(InvalidValue::new(format!("{} is not the whole path of a socket", quoted(text)))
-                .help(example)),
+            false => refused(format!("{} is not the whole path of a socket", quoted(text)), example),
         };
     }
     let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(InvalidValue::new(format!("{} is not a URL", quoted(text))).help(example));
+        return refused(format!("{} is not a URL", quoted(text)), example);
     };
     // First, so that a password is never part of a message.
     if rest.contains('@') {
-        return Err(
-            InvalidValue::new("an upstream's URL may not contain a user name or a password").help(example)
-        );
+        return refused("an upstream's URL may not contain a user name or a password", example);
     }
     let secure = scheme.eq_ignore_ascii_case("https");
     if !secure && !scheme.eq_ignore_ascii_case("http") {
@@ -277,21 +251,17 @@ fn url(text: &str) -> Result<UpstreamUrl, InvalidValue> {
             "h2c" | "grpc" => "write http://, and protocol = \"http2\"",
             _ => example,
         };
-        return Err(InvalidValue::new(format!("unknown scheme {}", quoted(scheme))).help(help));
+        return refused(format!("unknown scheme {}", quoted(scheme)), help);
     }
     if let Some(end) = rest.find(['/', '?', '#']) {
         let scheme = scheme.to_ascii_lowercase();
-        return Err(InvalidValue::new(format!("{} goes on after host and port", quoted(text)))
-            .help(format!("write \"{scheme}://{}\"; the path is the request's own", &rest[..end])));
+        return refused(
+            format!("{} goes on after host and port", quoted(text)),
+            format!("write \"{scheme}://{}\"; the path is the request's own", &rest[..end]),
+        );
     }
-    let (host, port) = match rest.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok().filter(|p| *p != 0)),
-        _ => (rest, Some(if secure { 443 } else { 80 })),
-    };
-    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(address) => address.parse::<Ipv6Addr>().ok().map(|address| address.to_string()),
-        None => is_host(host).then(|| host.to_ascii_lowercase()),
-    };
+    let (host, port) = authority(rest);
+    let port = port.map(|port| port.unwrap_or(if secure { 443 } else { 80 }));
     let help = match (&host, port) {
         (Some(_), None) => "a port is a number from 1 to 65535",
         _ if rest.matches(':').count() > 1 => "an IPv6 address goes in brackets: \"http://[::1]:9000\"",
@@ -300,8 +270,23 @@ fn url(text: &str) -> Result<UpstreamUrl, InvalidValue> {
     };
     match (host, port) {
         (Some(host), Some(port)) => Ok(UpstreamUrl::Tcp { secure, host, port }),
-        _ => Err(InvalidValue::new(format!("{} is not host and port", quoted(text))).help(help)),
+        _ => refused(format!("{} is not host and port", quoted(text)), help),
     }
+}
+
+/// Host and port of a URL, where they are valid: the host in lower case and without brackets, the port if there is one.
+pub(super) fn authority(text: &str) -> (Option<String>, Option<Option<u16>>) {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => {
+            (host, port.parse().ok().filter(|port| *port != 0).map(Some))
+        }
+        _ => (text, Some(None)),
+    };
+    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().ok().map(|address| address.to_string()),
+        None => is_host(host).then(|| host.to_ascii_lowercase()),
+    };
+    (host, port)
 }
 
 /// A DNS name or an IPv4 address: labels of at most 63 letters, digits, hyphens and, as in Docker,

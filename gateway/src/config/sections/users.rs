@@ -1,42 +1,24 @@
 //! `[users]`: the sources of users. Contents of files and servers are validated when they are read.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::time::Duration;
-
-use serde::Deserialize;
-
-use super::files::{existing_file, file_name, readable, readable_help, working_directory};
-use super::ldap_users::LdapKeys;
-use super::secret::{self, SecretSource};
-use super::sql_users::SqlKeys;
-use super::{DAY, is_web_address, up_to};
-use crate::config::declaration::{
-    Key, Shape, TableShape, boolean, choice, duration, flat, integer, section, table, text, texts,
-};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, InvalidValue, quoted};
-use crate::config::settings::{NameCharacters, UserSource, UserSourceKind, Users};
-use crate::config::table::Table;
+use super::files::{readable, readable_help, working_directory};
+use super::is_web_address;
+use super::ldap_users::LdapUsers;
+use super::prelude::*;
+use super::sql_users::SqlUsers;
 
 section! {
     /// The sources of users.
-    pub(super) struct UsersKeys {
-        /// The keys of the one source.
-        source: SourceKeys = flat(|keys, _| keys);
-        /// Several sources in place of the one that [users] describes itself; names are looked up in this
-        /// order.
-        sources: Option<Vec<UserSource>> = Key::new(
-            Shape::List(Box::new(Shape::Table(TableShape::of::<SourceKeys>()))),
-            sources,
-        )
-        .example("[{ kind = \"file\", file = \"config/staff.toml\" }, { kind = \"htpasswd\", file = \"config/htpasswd\" }]");
+    pub struct Users {
+        /// In the order of lookup. Never empty.
+        sources: Vec<UserSource> = flat(all_sources);
         /// Whether hashes are upgraded at login (rehash) where the scheme or cost differs, and the source is
         /// writable: a file, or a table of a database.
         rehash: bool = boolean().default("false");
         /// Whether rehash also rewrites htpasswd files. Leave it off where another program reads the file:
         /// Apache and nginx do not know argon2id.
-        rehash_htpasswd: bool = boolean().default("false");
+        rehash_htpasswd: bool = boolean()
+            .default("false")
+            .only_where(|users| users.entry("rehash").is_on(), "`users.rehash` is off");
         /// Cost of new hashes.
         argon2: Argon2Cost = table();
         /// Whether people may change their passwords themselves, at {prefix}/password. The source has to be
@@ -44,11 +26,13 @@ section! {
         /// `rehash_htpasswd`.
         password_change: bool = boolean().default("false");
         /// How long a link of `auth-gateway users reset NAME` counts.
-        reset_ttl: Duration = duration(up_to(30 * DAY)).default("1h");
+        reset_ttl: Duration = duration(up_to(30 * DAY)).default("1h")
+            .only_where(|users| users.entry("password_change").is_on(), "`password_change` is off");
         /// The page that such a link leads to, if it is not the gateway's own; `?token=…` is added.
         reset_url: Option<String> = text(reset_url)
             .fallback("{tokens.issuer}{prefix}/password/reset, with [browser]")
-            .example("\"https://app.example.org/reset\"");
+            .example("\"https://app.example.org/reset\"")
+            .only_where(|users| users.entry("password_change").is_on(), "`password_change` is off");
         /// What a new password has to be like, whoever sets it.
         password_policy: PasswordPolicy = table();
         /// Whether hashes of MD5 and SHA-1 are accepted, which can be guessed by the billion per second.
@@ -64,13 +48,30 @@ section! {
 }
 
 section! {
+    /// The sources.
+    struct SourcesKeys {
+        /// The keys of the one source.
+        source: SourceKeys = flat(|keys, _| keys);
+        /// Several sources in place of the one that [users] describes itself; names are looked up in this
+        /// order.
+        sources: Option<Vec<UserSource>> = Key::new(
+            Shape::List(Box::new(Shape::Table(TableShape::of::<SourceKeys>()))),
+            sources,
+        )
+        .example("[{ kind = \"file\", file = \"config/staff.toml\" }, { kind = \"htpasswd\", file = \"config/htpasswd\" }]");
+    }
+}
+
+section! {
     /// One source of users.
     pub(super) struct SourceKeys {
         /// "file" is this gateway's TOML, "htpasswd" is Apache's, "sql" a database, "ldap" a directory.
         kind: Kind = choice().default("file");
         /// Of kind "file" or "htpasswd"; must exist. Reloaded when it has changed. `auth-gateway users`
         /// writes the TOML.
-        file: PathBuf = text(file_name).default("config/users.toml");
+        file: PathBuf = text(file_name)
+            .default("config/users.toml")
+            .only_where(|source| !["sql", "ldap"].contains(&source.word("kind")), "no file has these users");
         /// For logs and `auth-gateway users show`.
         name: Option<String> = plain_text().fallback("its kind").example("\"staff\"");
         /// Prefix of ids in tokens, so that those of two sources differ.
@@ -78,9 +79,9 @@ section! {
         /// Roles of all its users.
         roles: Vec<String> = texts(role).or_empty();
         /// For kind = "sql" only.
-        sql: SqlKeys = table();
+        sql: SqlUsers = table().only_where(|source| source.word("kind") == "sql", "`kind` is not \"sql\"");
         /// For kind = "ldap" only.
-        ldap: LdapKeys = table();
+        ldap: LdapUsers = table().only_where(|source| source.word("kind") == "ldap", "`kind` is not \"ldap\"");
     }
 }
 
@@ -127,55 +128,17 @@ pub(super) enum Kind {
     Ldap,
 }
 
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Kind::File => "file",
-            Kind::Htpasswd => "htpasswd",
-            Kind::Sql => "sql",
-            Kind::Ldap => "ldap",
+fn all_sources(keys: SourcesKeys, table: &Table<'_>) -> Vec<UserSource> {
+    if !table.entry("sources").is_given() {
+        return vec![keys.source.settings(table, true)];
+    }
+    for key in SourceKeys::keys() {
+        let entry = table.entry(&key.name);
+        if entry.is_given() {
+            entry.error("has no effect beside `users.sources`", "write it in one of [[users.sources]]");
         }
     }
-}
-
-impl UsersKeys {
-    pub(super) fn settings(self, table: &Table<'_>) -> Users {
-        let list = table.entry("sources");
-        let sources = if list.is_given() {
-            for key in ["kind", "file", "name", "id_prefix", "roles", "sql", "ldap"] {
-                let entry = table.entry(key);
-                if entry.is_given() {
-                    entry.refuse(
-                        InvalidValue::new("has no effect beside `users.sources`")
-                            .help("write it in one of [[users.sources]]"),
-                    );
-                }
-            }
-            self.sources.unwrap_or_default()
-        } else {
-            self.source.settings(table, true).into_iter().collect()
-        };
-        let rehash = self.rehash.then_some(self.argon2);
-        let rehash_htpasswd = self.rehash_htpasswd;
-        if rehash_htpasswd && rehash.is_none() {
-            table
-                .entry("rehash_htpasswd")
-                .warn("no-effect", InvalidValue::new("has no effect: `users.rehash` is off"));
-        }
-        let allow_broken_hashes = self.allow_broken_hashes;
-        Users {
-            sources,
-            argon2: self.argon2,
-            rehash,
-            rehash_htpasswd,
-            password_change: self.password_change,
-            reset_ttl: self.reset_ttl,
-            reset_url: self.reset_url,
-            password_policy: self.password_policy,
-            allow_broken_hashes,
-            name_characters: self.name_characters,
-        }
-    }
+    keys.sources.unwrap_or_default()
 }
 
 fn sources(list: &Entry<'_>) -> Option<Vec<UserSource>> {
@@ -185,86 +148,78 @@ fn sources(list: &Entry<'_>) -> Option<Vec<UserSource>> {
     let mut sources: Vec<UserSource> = Vec::new();
     for entry in list.list().unwrap_or_default() {
         let Some(table) = entry.table() else { continue };
-        let Some(source) = table.read::<SourceKeys>().settings(&table, sources.is_empty()) else { continue };
+        let source = table.read::<SourceKeys>().settings(&table, sources.is_empty());
         if sources.iter().any(|other| other.name == source.name) {
             let why = format!("a second source is named {:?}", source.name);
-            entry.refuse(InvalidValue::new(why).help("give each a `name` of its own"));
+            entry.error(why, "give each a `name` of its own");
         } else if sources.iter().any(|other| other.id_prefix == source.id_prefix) {
             let why = format!("a second source has the `id_prefix` {:?}", source.id_prefix);
-            entry.refuse(
-                InvalidValue::new(why).help("ids of two sources must not be the same: give each another one"),
-            );
+            entry.error(why, "ids of two sources must not be the same: give each another one");
         }
         sources.push(source);
     }
     if list.list().is_some_and(|list| list.is_empty()) {
-        list.refuse(
-            InvalidValue::new("names no source").help("begin each with [[users.sources]] and a `kind`"),
-        );
+        list.error("names no source", "begin each with [[users.sources]] and a `kind`");
     }
     Some(sources)
 }
 
 impl SourceKeys {
-    fn settings(self, table: &Table<'_>, is_first: bool) -> Option<UserSource> {
-        let kind = self.kind;
-        for (key, wanted) in [("sql", kind == Kind::Sql), ("ldap", kind == Kind::Ldap)] {
-            let entry = table.entry(key);
-            // A header without keys, as in the reference, has no effect.
-            let says_something = entry.is_given() && !entry.table_or_empty().is_blank();
-            if says_something && !wanted {
-                entry.warn("no-effect", InvalidValue::new(format!("has no effect: `kind` is not {key:?}")));
-            }
-        }
-        let entry = table.entry("file");
-        match kind {
-            Kind::File | Kind::Htpasswd => check_file(table, &self.file, kind),
-            Kind::Sql | Kind::Ldap if entry.is_given() => {
-                entry.warn("no-effect", InvalidValue::new("has no effect: no file has these users"));
-            }
-            Kind::Sql | Kind::Ldap => {}
-        }
-        let name = self.name.unwrap_or_else(|| kind.name().to_owned());
+    fn settings(self, table: &Table<'_>, is_first: bool) -> UserSource {
+        let name = self.name.unwrap_or_else(|| match table.word("kind") {
+            "" => "file".to_owned(),
+            kind => kind.to_owned(),
+        });
         let prefix = if is_first { String::new() } else { format!("{name}:") };
-        let id_prefix = self.id_prefix.unwrap_or(prefix);
-        let kind = match kind {
+        if matches!(self.kind, Kind::File | Kind::Htpasswd) {
+            check_file(table, &self.file, self.kind);
+        }
+        let kind = match self.kind {
             Kind::File => UserSourceKind::File(self.file),
             Kind::Htpasswd => UserSourceKind::Htpasswd(self.file),
-            Kind::Sql => UserSourceKind::Sql(self.sql.settings(&table.quiet_table("sql"))?),
-            Kind::Ldap => UserSourceKind::Ldap(self.ldap.settings(&table.quiet_table("ldap"))?),
+            Kind::Sql => {
+                self.sql.check(&table.quiet_table("sql"));
+                UserSourceKind::Sql(self.sql)
+            }
+            Kind::Ldap => {
+                self.ldap.check(&table.quiet_table("ldap"));
+                UserSourceKind::Ldap(self.ldap)
+            }
         };
-        Some(UserSource { name, kind, id_prefix, roles: self.roles })
+        UserSource { name, kind, id_prefix: self.id_prefix.unwrap_or(prefix), roles: self.roles }
     }
 }
 
 fn check_file(table: &Table<'_>, file: &std::path::Path, kind: Kind) {
     let entry = table.entry("file");
     if kind == Kind::Htpasswd && !entry.is_given() {
-        entry.refuse(InvalidValue::new("is missing").help("write such as file = \"config/htpasswd\""));
-        return;
+        return entry.require("write such as file = \"config/htpasswd\"");
     }
     let Err(why) = readable(file) else { return };
-    let diagnostic =
-        Diagnostic::error(format!("`{}`: the users file {} {why}", entry.name(), file.display()))
-            .at(entry.place())
-            .help(match why.as_str() {
-                "does not exist" => format!(
-                    "name an existing file; an empty one is enough for `auth-gateway users add` to fill{}",
-                    working_directory(file)
-                ),
-                why => readable_help("users file", file, why),
-            });
+    let help = match why.as_str() {
+        "does not exist" => format!(
+            "name an existing file; an empty one is enough for `auth-gateway users add` to fill{}",
+            working_directory(file)
+        ),
+        why => readable_help("users file", file, why),
+    };
+    let message = format!("the users file {} {why}", file.display());
     match entry.is_given() {
-        true => table.report().push(diagnostic),
-        false => table.report().push_missing(diagnostic),
+        true => entry.error(message, help),
+        false => {
+            let missing = Diagnostic::error(format!("`{}`: {message}", entry.name()));
+            entry.report_missing(missing.at(entry.place()).help(help));
+        }
     }
 }
 
 fn reset_url(text: &str) -> Result<String, InvalidValue> {
     match is_web_address(text) && url::Url::parse(text).is_ok() && !text.contains(['?', '#']) {
         true => Ok(text.to_owned()),
-        false => Err(InvalidValue::new("is no address of a page")
-            .help("write it without a query, such as \"https://app.example.org/reset\"")),
+        false => refused(
+            "is no address of a page",
+            "write it without a query, such as \"https://app.example.org/reset\"",
+        ),
     }
 }
 
@@ -273,41 +228,23 @@ fn name_character(text: &str) -> Result<char, InvalidValue> {
         " " => Ok(' '),
         "'" => Ok('\''),
         "\\" => Ok('\\'),
-        _ => Err(InvalidValue::new(format!("{} cannot be allowed in user names", quoted(text)))
-            .help("one of \" \", \"'\" and \"\\\\\"; letters, digits and . _ - @ + always are")),
+        _ => refused(
+            format!("{} cannot be allowed in user names", quoted(text)),
+            "one of \" \", \"'\" and \"\\\\\"; letters, digits and . _ - @ + always are",
+        ),
     }
 }
 
 fn role(text: &str) -> Result<String, InvalidValue> {
     match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Ok(text.to_owned()),
-        false => Err(InvalidValue::new("is no role").help("a role is made of visible ASCII characters")),
+        false => refused("is no role", "a role is made of visible ASCII characters"),
     }
 }
 
 /// Any text.
 pub(super) fn plain_text() -> Key<Option<String>> {
     text(|text| Ok(text.to_owned()))
-}
-
-/// A table whose keys are chosen by the operator, with texts that `parse` accepts.
-pub(super) fn text_map(parse: fn(&str) -> Result<String, InvalidValue>) -> Key<BTreeMap<String, String>> {
-    Key::new(Shape::Map(Box::new(Shape::Text)), move |entry| {
-        let entries = entry.table_or_empty().entries().into_iter();
-        entries.filter_map(|(name, entry)| Some((name, entry.parse(parse)?))).collect()
-    })
-}
-
-/// A secret that is a text; an invalid one is reported.
-pub(super) fn secret_text(table: &Table<'_>, key: &str, source: SecretSource) -> Option<String> {
-    let SecretSource::Secret(bytes) = source else { return None };
-    match String::from_utf8(bytes) {
-        Ok(text) => Some(text.trim_end().to_owned()),
-        Err(_) => {
-            secret::given(table, key).refuse(InvalidValue::new("is not UTF-8 text").help("save it as UTF-8"));
-            None
-        }
-    }
 }
 
 #[cfg(test)]
@@ -318,7 +255,7 @@ mod tests {
     fn a_source_says_what_it_lacks() {
         for (users, message, help) in [
             ("kind = \"sql\"\n[users.sql]\nurl = \"sqlite://a\"", "`users.sql.table`", "both queries"),
-            ("kind = \"sql\"\n[users.sql]\ntable = \"user\"", "`users.sql.url`: is missing", "sqlite://"),
+            ("kind = \"sql\"\n[users.sql]\ntable = \"user\"", "`users.sql.url` is missing", "sqlite://"),
             (
                 "kind = \"sql\"\n[users.sql]\ntable = \"a\\\"b\"\nurl = \"sqlite://a\"",
                 "is no name of a table",
@@ -334,7 +271,7 @@ mod tests {
                 "either by `table` or by `query`",
                 "",
             ),
-            ("kind = \"ldap\"\n[users.ldap]\nurl = \"ldaps://a\"", "`users.ldap.base`: is missing", ""),
+            ("kind = \"ldap\"\n[users.ldap]\nurl = \"ldaps://a\"", "`users.ldap.base` is missing", ""),
             (
                 "kind = \"ldap\"\n[users.ldap]\nurl = \"http://a\"\nbase = \"dc=a\"",
                 "is no URL of a directory",
@@ -380,7 +317,7 @@ mod tests {
         let users = settings(format!("[users]\n{users}\n{ROUTE}")).users;
         let named: Vec<_> = users.sources.iter().map(|s| (s.name.as_str(), s.id_prefix.as_str())).collect();
         assert_eq!(named, [("file", ""), ("htpasswd", "htpasswd:")]);
-        assert_eq!((users.rehash, users.allow_broken_hashes), (None, false));
+        assert!(!users.rehash && !users.allow_broken_hashes);
     }
 
     #[test]

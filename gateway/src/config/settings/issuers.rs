@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use url::Url;
 
+use super::Secret;
+
 /// What the gateway's own tokens are called in a route's `issuers`.
 pub const OWN_ISSUER: &str = "own";
 
@@ -25,7 +27,7 @@ pub enum IssuerKeys {
         content: Vec<u8>,
     },
     /// `secret` or `secret_file`, for HS*.
-    Secret(Vec<u8>),
+    Secret(Secret<Vec<u8>>),
     /// `algorithms = []`: no token is verified here, each is introspected.
     Nowhere,
 }
@@ -64,27 +66,20 @@ pub enum TokenUse {
 }
 
 /// Introspection of tokens (RFC 7662).
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Introspection {
     /// `introspection_url`
     pub url: Url,
     /// `introspection_client_id`
     pub client_id: String,
     /// `introspection_client_secret`
-    pub client_secret: Vec<u8>,
+    pub client_secret: Secret<Vec<u8>>,
     /// `introspection_cache_ttl`, default 30 s: how long an answer counts, never longer than the token.
     pub cache_ttl: Duration,
     /// `introspection_negative_ttl`, default 10 s: how long the answer counts that a token is not active.
     pub negative_ttl: Duration,
     /// `introspection_cache_size`, default 10,000 answers.
     pub cache_size: usize,
-}
-
-/// Without the secret.
-impl std::fmt::Debug for Introspection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Introspection({} as {})", self.url, self.client_id)
-    }
 }
 
 /// Names that are mapped to names.

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Secret;
+
 /// `[store.redis]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redis {
@@ -89,19 +91,12 @@ impl std::fmt::Display for RedisAddress {
 }
 
 /// The gateway's credentials at Redis. Without a password it does not authenticate.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RedisLogin {
     /// An ACL user; `default` if it is not set.
     pub username: Option<String>,
     /// The user's password.
-    pub password: Option<String>,
-}
-
-impl std::fmt::Debug for RedisLogin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let password = self.password.as_ref().map(|_| "…");
-        f.debug_struct("RedisLogin").field("username", &self.username).field("password", &password).finish()
-    }
+    pub password: Option<Secret<String>>,
 }
 
 /// TLS to Redis. The server's certificate is always verified, including its name.

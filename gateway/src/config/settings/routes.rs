@@ -2,16 +2,15 @@
 
 use std::cmp::Reverse;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{FixedResponse, Redirect, Route, Timeouts};
+use super::{FixedResponse, Redirect, Route, RouteTimeouts, Secret, Timeouts, UpstreamTarget};
 
 impl Route {
     /// Whether its path is compared without case.
     pub fn ignores_case(&self) -> bool {
-        matches!(self.target, RouteTarget::Upstream { ignore_case: true, .. })
+        matches!(&self.target, RouteTarget::Upstream { options, .. } if options.ignore_case)
     }
 }
 
@@ -176,28 +175,8 @@ pub enum RouteTarget {
     Upstream {
         /// A key of `[upstreams]`.
         name: String,
-        /// Replaces the route's path for the upstream: `rewrite_prefix`, or empty with `strip_prefix`.
-        new_prefix: Option<String>,
-        /// `forward_authorization` and `upstream_authorization`.
-        authorization: UpstreamAuthorization,
-        /// `ignore_case`, default false: the upstream takes `/API` for `/api`, so the route's path does as well.
-        ignore_case: bool,
-        /// `encoded_slashes`, default false: `%2F` in the path is forwarded instead of rejected.
-        encoded_slashes: bool,
-        /// `lenient_path`, default false: `//`, `%2E` and other oddities in the path are passed on instead of refused.
-        lenient_path: bool,
-        /// `rewrite_locations`, default false: addresses in responses get the route's path for what the upstream had in its place.
-        rewrite_locations: bool,
-        /// `upgrade`, default none: the protocols that connections may switch to, as `Upgrade` names them.
-        upgrades: Vec<String>,
-        /// `request_buffering`, default false: a request's body is received whole before it is forwarded.
-        request_buffering: bool,
-        /// `compress`, default false: responses are compressed where the client accepts it.
-        compress: bool,
-        /// `token_in_subprotocol`, default false: a WebSocket may bring its token behind the subprotocol `bearer`.
-        token_in_subprotocol: bool,
-        /// Overrides of the upstream's timeouts.
-        timeouts: RouteTimeouts,
+        /// The route's keys for it.
+        options: Box<UpstreamTarget>,
     },
     /// `static = "dir"`
     Static {
@@ -215,7 +194,7 @@ pub enum RouteTarget {
 }
 
 /// What the upstream gets as `Authorization`.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UpstreamAuthorization {
     /// Nothing.
     Removed,
@@ -224,31 +203,7 @@ pub enum UpstreamAuthorization {
     /// `forward_authorization = true`: what the client sends.
     Forwarded,
     /// `upstream_authorization`: this value, visible ASCII and blanks.
-    Set(String),
-}
-
-/// Lest the credential be printed.
-impl std::fmt::Debug for UpstreamAuthorization {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            UpstreamAuthorization::Removed => "Removed",
-            UpstreamAuthorization::AppsOwn => "AppsOwn",
-            UpstreamAuthorization::Forwarded => "Forwarded",
-            UpstreamAuthorization::Set(_) => "Set(…)",
-        })
-    }
-}
-
-/// A route's `response_timeout`, `body_timeout`, `total_timeout` and `retries`, where they are not its upstream's.
-#[allow(missing_docs)]
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RouteTimeouts {
-    pub response: Option<Duration>,
-    pub body: Option<Duration>,
-    /// `Some(None)`: unlimited.
-    pub total: Option<Option<Duration>>,
-    pub retries: Option<u32>,
-    pub request_body: Option<Duration>,
+    Set(Secret<String>),
 }
 
 impl RouteTimeouts {

@@ -2,15 +2,17 @@
 
 use std::path::PathBuf;
 
+use super::Secret;
+
 /// The signing key.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signing {
     /// HS256, HS384, HS512 with `secret` or `secret_file`: at least 32, 48, 64 bytes.
     Secret {
         /// One of the three.
         algorithm: Algorithm,
         /// The shared secret, as given (the trailing newline of a file is not part of it).
-        secret: Vec<u8>,
+        secret: Secret<Vec<u8>>,
     },
     /// An asymmetric algorithm with the operator's own key.
     PrivateKeyFile {
@@ -39,18 +41,6 @@ impl Signing {
     }
 }
 
-impl std::fmt::Debug for Signing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Signing::Secret { algorithm, .. } => write!(f, "Secret({algorithm:?}, …)"),
-            Signing::PrivateKeyFile { algorithm, path } => {
-                write!(f, "PrivateKeyFile({algorithm:?}, {path:?})")
-            }
-            Signing::Kept { algorithm, dir } => write!(f, "Kept({algorithm:?}, {dir:?})"),
-        }
-    }
-}
-
 /// The keys that signed before, and only verify.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreviousKeys {
@@ -61,14 +51,14 @@ pub struct PreviousKeys {
 }
 
 /// A key that signed before, and only verifies.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PreviousKey {
     /// A shared secret.
     Secret {
         /// HS256, HS384 or HS512.
         algorithm: Algorithm,
         /// As given.
-        secret: Vec<u8>,
+        secret: Secret<Vec<u8>>,
     },
     /// A PEM file with a public or a private key.
     File {
@@ -86,68 +76,30 @@ pub enum PreviousKey {
     },
 }
 
-/// Redacted.
-impl std::fmt::Debug for PreviousKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            PreviousKey::Secret { algorithm, .. } => write!(f, "Secret({algorithm:?}, …)"),
-            PreviousKey::File { path, .. } => write!(f, "File({path:?})"),
-            PreviousKey::Kept { algorithm, dir } => write!(f, "Kept({algorithm:?}, {dir:?})"),
+macro_rules! algorithms {
+    ($($name:ident),+) => {
+        /// A supported JWS algorithm (RFC 7518 section 3.1, RFC 8037). `none` is not one.
+        #[allow(missing_docs)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Algorithm {
+            $($name),+
         }
-    }
-}
 
-/// A supported JWS algorithm (RFC 7518 section 3.1, RFC 8037). `none` is not one.
-#[allow(missing_docs)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Algorithm {
-    HS256,
-    HS384,
-    HS512,
-    ES256,
-    ES384,
-    RS256,
-    RS384,
-    RS512,
-    PS256,
-    PS384,
-    PS512,
-    EdDSA,
+        impl Algorithm {
+            /// All algorithms, in the order of the documentation.
+            pub const ALL: [Algorithm; Algorithm::NAMES.len()] = [$(Algorithm::$name),+];
+
+            /// Their names in a JOSE header.
+            pub(crate) const NAMES: &[&str] = &[$(stringify!($name)),+];
+        }
+    };
 }
+algorithms!(HS256, HS384, HS512, ES256, ES384, RS256, RS384, RS512, PS256, PS384, PS512, EdDSA);
 
 impl Algorithm {
-    /// All algorithms, in the order of the documentation.
-    pub const ALL: [Algorithm; 12] = [
-        Algorithm::HS256,
-        Algorithm::HS384,
-        Algorithm::HS512,
-        Algorithm::ES256,
-        Algorithm::ES384,
-        Algorithm::RS256,
-        Algorithm::RS384,
-        Algorithm::RS512,
-        Algorithm::PS256,
-        Algorithm::PS384,
-        Algorithm::PS512,
-        Algorithm::EdDSA,
-    ];
-
     /// The name in a JOSE header.
     pub const fn name(self) -> &'static str {
-        match self {
-            Algorithm::HS256 => "HS256",
-            Algorithm::HS384 => "HS384",
-            Algorithm::HS512 => "HS512",
-            Algorithm::ES256 => "ES256",
-            Algorithm::ES384 => "ES384",
-            Algorithm::RS256 => "RS256",
-            Algorithm::RS384 => "RS384",
-            Algorithm::RS512 => "RS512",
-            Algorithm::PS256 => "PS256",
-            Algorithm::PS384 => "PS384",
-            Algorithm::PS512 => "PS512",
-            Algorithm::EdDSA => "EdDSA",
-        }
+        Algorithm::NAMES[self as usize]
     }
 
     /// The algorithm with that name; names are case-sensitive (RFC 7515 section 4.1.1).

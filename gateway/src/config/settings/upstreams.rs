@@ -5,22 +5,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::Upstream;
+use super::{Timeouts, Upstream};
 use crate::http1::ResponseLimits;
-
-/// Timeouts and retries of upstream requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts {
-    /// `response_timeout` from the request's end to the response's head, default 60 s: then 504.
-    pub response: Duration,
-    /// `body_timeout` between two reads of a response body, default 60 s: then the client's response is
-    /// aborted.
-    pub body: Duration,
-    /// `total_timeout` from the request to the end of its response. Default none.
-    pub total: Option<Duration>,
-    /// `retries` of a request that cannot have had an effect, default 1.
-    pub retries: u32,
-}
 
 impl Timeouts {
     /// The timeout of the response's head.
@@ -116,30 +102,4 @@ pub enum HostHeader {
     Upstream,
     /// A fixed one.
     Fixed(String),
-}
-
-/// Active health checks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HealthCheck {
-    /// `health_path`, requested with GET; 2xx and 3xx are healthy.
-    pub path: String,
-    /// `health_interval`, default 5 s.
-    pub interval: Duration,
-    /// `health_timeout`, default 2 s.
-    pub timeout: Duration,
-    /// `unhealthy_after` this many failed checks, default 3.
-    pub unhealthy_after: u32,
-    /// `healthy_after` this many passed checks, default 2.
-    pub healthy_after: u32,
-}
-
-/// TLS to servers. Their certificates are always verified, including their names.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct UpstreamTls {
-    /// `tls_ca_file`: PEM certificates that are trusted instead of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// `tls_server_name`: SNI and verified name, instead of the URL's host.
-    pub server_name: Option<String>,
-    /// `tls_client_certificate_file` and `tls_client_key_file`, both PEM (mTLS).
-    pub client: Option<(PathBuf, PathBuf)>,
 }

@@ -196,7 +196,7 @@ async fn set_up(
         who = who.set_username(username);
     }
     if let Some(password) = &login.password {
-        who = who.set_password(password);
+        who = who.set_password(password.as_str());
     }
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(None)

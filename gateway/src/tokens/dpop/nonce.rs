@@ -61,7 +61,7 @@ impl Nonces {
             return Ok(None);
         }
         let secret = match &tokens.signing {
-            Signing::Secret { secret, .. } => secret.clone(),
+            Signing::Secret { secret, .. } => secret.to_vec(),
             Signing::PrivateKeyFile { path, .. } => read_key_file(path)?,
             Signing::Kept { dir, .. } => kept_secret(dir, access)?,
         };

@@ -2,11 +2,7 @@
 
 use figment::value::Value;
 
-use crate::config::declaration::{Key, Shape};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, InvalidValue, quoted};
-use crate::config::settings::{Access, ClaimScalar, RequiredClaim, Route};
-use crate::config::table::Table;
+use super::super::prelude::*;
 
 /// Reports roles and claims on a route that does not require a token, and Basic where nothing is.
 pub(super) fn check(table: &Table<'_>, route: &Route) {
@@ -39,11 +35,12 @@ pub(super) fn check(table: &Table<'_>, route: &Route) {
 }
 
 pub(in crate::config) fn role(text: &str) -> Result<String, InvalidValue> {
-    if text.is_empty() || text.chars().any(char::is_control) {
-        return Err(InvalidValue::new(format!("{} is not the name of a role", quoted(text)))
-            .help("write it as the users have it, such as \"admin\""));
-    }
-    Ok(text.to_owned())
+    accept(
+        text,
+        !(text.is_empty() || text.chars().any(char::is_control)),
+        "is not the name of a role",
+        "write it as the users have it, such as \"admin\"",
+    )
 }
 
 /// The table under `claims`: names, each with one value or several alternatives.
@@ -63,9 +60,7 @@ fn required(claim: String, entry: &Entry<'_>) -> Option<RequiredClaim> {
         _ => vec![entry.clone()],
     };
     if values.is_empty() {
-        entry.refuse(
-            InvalidValue::new("no value is named, so no token could match").help("name one at least"),
-        );
+        entry.error("no value is named, so no token could match", "name one at least");
     }
     let any_of = values.iter().map(scalar).collect::<Option<Vec<_>>>()?;
     Some(RequiredClaim { claim, any_of })
@@ -79,9 +74,9 @@ fn scalar(entry: &Entry<'_>) -> Option<ClaimScalar> {
         Value::Bool(_, boolean) => Some(ClaimScalar::Boolean(*boolean)),
         Value::Num(..) if integer(&value).is_some() => integer(&value).map(ClaimScalar::Integer),
         _ => {
-            entry.refuse(
-                InvalidValue::new("expected text, a whole number, true or false")
-                    .help("a claim is compared with a value, or with each of a list of values"),
+            entry.error(
+                "expected text, a whole number, true or false",
+                "a claim is compared with a value, or with each of a list of values",
             );
             None
         }

@@ -1,14 +1,10 @@
 //! `respond` of a route: a direct response.
 
+use http::StatusCode;
 use std::path::Path;
 
-use http::StatusCode;
-
-use super::super::files::{file_name, readable, working_directory};
-use crate::config::declaration::{integer, section, text};
-use crate::config::entry::{InvalidValue, quoted};
-use crate::config::settings::FixedResponse;
-use crate::config::table::Table;
+use super::super::files::{readable, working_directory};
+use super::super::prelude::*;
 
 /// An example.
 pub(super) const EXAMPLE: &str = "respond = { status = 503, body = \"Back at noon.\" }";
@@ -18,49 +14,62 @@ const MAX_BODY_LEN: u64 = 1 << 20;
 
 section! {
     /// A direct response.
-    pub(super) struct DirectResponse {
+    pub struct FixedResponse {
         /// The status.
-        status: Option<u16> = integer(200..=599)
-            .required("write it like respond = { status = 503, body = \"Back at noon.\" }")
-            .example("503");
-        /// The text of the body.
-        body: Option<String> = text(|text| Ok(text.to_owned())).fallback("none").example("\"Back at noon.\"");
-        /// Or a file with the body, read at the start, up to 1 MiB.
-        body_file: Option<Vec<u8>> = text(|name| read(&file_name(name)?)).example("\"maintenance.html\"");
+        status: StatusCode = or_default(
+            integer::<u16>(200..=599)
+                .required("write it like respond = { status = 503, body = \"Back at noon.\" }")
+                .map(|status| StatusCode::from_u16(status).unwrap_or_default())
+                .example("503"),
+        );
+        /// The body.
+        body: Vec<u8> = flat(body);
         /// The media type of the body.
         content_type: String = text(content_type).default("text/plain; charset=utf-8");
     }
 }
 
-impl DirectResponse {
-    pub(super) fn settings(self, table: &Table<'_>) -> Option<FixedResponse> {
-        let [body, file, status] = ["body", "body_file", "status"].map(|key| table.entry(key));
-        if body.is_given() && file.is_given() {
-            file.refuse(InvalidValue::new(format!("`{}` is given too", body.name())).help("remove one"));
-        }
-        if file.is_given() && self.body_file.is_none() {
-            return None;
-        }
-        let body = self.body_file.unwrap_or_else(|| self.body.unwrap_or_default().into_bytes());
-        let code = self.status.and_then(|status| StatusCode::from_u16(status).ok())?;
-        let bodiless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
-        if bodiless.contains(&code) && !body.is_empty() {
-            status.refuse(
-                InvalidValue::new(format!("an response with {} has no body", code.as_u16()))
-                    .help("leave `body` out, or choose another status"),
-            );
-        }
-        Some(FixedResponse { status: code, body, content_type: self.content_type })
+section! {
+    /// The body.
+    struct BodyKeys {
+        /// The text of the body.
+        body: Option<String> = text(|text| Ok(text.to_owned())).fallback("none").example("\"Back at noon.\"");
+        /// Or a file with the body, read at the start, up to 1 MiB.
+        body_file: Option<Vec<u8>> = text(|name| read(&file_name(name)?)).example("\"maintenance.html\"");
     }
+}
+
+fn body(keys: BodyKeys, table: &Table<'_>) -> Vec<u8> {
+    let (body, file) = (table.entry("body"), table.entry("body_file"));
+    if body.is_given() && file.is_given() {
+        file.error(format!("`{}` is given too", body.name()), "remove one");
+    }
+    keys.body_file.unwrap_or_else(|| keys.body.unwrap_or_default().into_bytes())
+}
+
+/// Refuses a body with a status that has none.
+pub(super) fn checked(response: Option<FixedResponse>, entry: &Entry<'_>) -> Option<FixedResponse> {
+    let bodiless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
+    if let Some(FixedResponse { status, body, .. }) = &response
+        && bodiless.contains(status)
+        && !body.is_empty()
+    {
+        entry.table_or_empty().entry("status").error(
+            format!("a response with {} has no body", status.as_u16()),
+            "leave `body` out, or choose another status",
+        );
+    }
+    response
 }
 
 fn content_type(text: &str) -> Result<String, InvalidValue> {
     let is_plain = text.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
-    if is_plain && text.trim() == text && text.split_once('/').is_some_and(|(kind, _)| !kind.is_empty()) {
-        return Ok(text.to_owned());
-    }
-    Err(InvalidValue::new(format!("{} is not a media type", quoted(text)))
-        .help("write it like \"application/json\""))
+    accept(
+        text,
+        is_plain && text.trim() == text && text.split_once('/').is_some_and(|(kind, _)| !kind.is_empty()),
+        "is not a media type",
+        "write it like \"application/json\"",
+    )
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, InvalidValue> {
@@ -74,7 +83,7 @@ fn read(path: &Path) -> Result<Vec<u8>, InvalidValue> {
     let length = std::fs::metadata(path).map_err(cannot)?.len();
     if length > MAX_BODY_LEN {
         let why = format!("the file has {length} bytes, and {MAX_BODY_LEN} are the most");
-        return Err(InvalidValue::new(why).help("serve it from a folder with `static`"));
+        return refused(why, "serve it from a folder with `static`");
     }
     std::fs::read(path).map_err(cannot)
 }
@@ -107,7 +116,7 @@ mod tests {
         for (keys, message) in [
             ("respond = { body = \"x\" }", "`routes[1].respond.status` is missing"),
             ("respond = { status = 100 }", "must be from 200 to 599"),
-            ("respond = { status = 204, body = \"x\" }", "an response with 204 has no body"),
+            ("respond = { status = 204, body = \"x\" }", "a response with 204 has no body"),
             ("respond = { status = 200, body_file = \"no/such\" }", "cannot be read"),
             ("respond = { status = 200, body = \"x\", body_file = \"Cargo.toml\" }", "is given too"),
             ("respond = { status = 200, content_type = \"text\" }", "is not a media type"),

@@ -1,14 +1,9 @@
 //! `request_headers` and `response_headers` of a route.
 
 use super::super::identity_headers::{self, DEFAULTS, fold};
+use super::super::prelude::*;
 use super::super::upstream_assertion;
 use super::template;
-use crate::config::declaration::{Declared, Key, KeyInfo, Shape, TableShape, section};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, InvalidValue, quoted};
-use crate::config::sections::ClaimFormat;
-use crate::config::settings::{HeaderEdits, HeaderLine, ValuePart};
-use crate::config::table::Table;
 use crate::http1::HeaderKind;
 
 /// The direction of the edited messages.
@@ -102,8 +97,10 @@ fn named_twice(edits: &HeaderEdits) -> Option<&str> {
 fn claim_lines(entry: &Entry<'_>, direction: Direction, scope: HeaderEditScope<'_>) -> Vec<HeaderLine> {
     let Some(table) = entry.is_given().then(|| entry.table()).flatten() else { return Vec::new() };
     if scope.is_public {
-        let why = InvalidValue::new("there are no claims on a route with access = \"public\"");
-        entry.refuse(why.help("tokens are ignored there: use access = \"optional\" or \"authenticated\""));
+        entry.error(
+            "there are no claims on a route with access = \"public\"",
+            "tokens are ignored there: use access = \"optional\" or \"authenticated\"",
+        );
     }
     let mut lines = Vec::new();
     for (claim, entry) in table.entries() {
@@ -152,8 +149,10 @@ fn value(
     replaces: bool,
 ) -> Result<Vec<ValuePart>, InvalidValue> {
     if text.trim() != text || !text.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
-        return Err(InvalidValue::new(format!("{} is not a value for a header", quoted(text)))
-            .help("use visible ASCII, without blanks at its ends"));
+        return refused(
+            format!("{} is not a value for a header", quoted(text)),
+            "use visible ASCII, without blanks at its ends",
+        );
     }
     let known = ["{claims.NAME}", "{request_id}", "{client_address}", "{host}"];
     let parts = template::parts(text, &known, ValuePart::Text, |name| match name {
@@ -167,14 +166,16 @@ fn value(
     })?;
     let has_claim = parts.iter().any(|part| matches!(part, ValuePart::Claim { .. }));
     if has_claim && scope.is_public {
-        return Err(InvalidValue::new("there are no claims on a route with access = \"public\"")
-            .help("tokens are ignored there: use access = \"optional\" or \"authenticated\""));
+        return refused(
+            "there are no claims on a route with access = \"public\"",
+            "tokens are ignored there: use access = \"optional\" or \"authenticated\"",
+        );
     }
     if has_claim && direction == Direction::Request && !replaces {
-        return Err(InvalidValue::new(
+        return refused(
             "a claim beside what a client sends under the same name proves nothing",
-        )
-        .help("write it under `set`, which takes the client's out"));
+            "write it under `set`, which takes the client's out",
+        );
     }
     Ok(parts)
 }
@@ -190,9 +191,8 @@ fn writable(name: &str, direction: Direction, scope: HeaderEditScope<'_>) -> Res
     if direction == Direction::Response {
         return owned_in_responses(name);
     }
-    let refuse = |why: &str, help: &str| {
-        Err(InvalidValue::new(format!("the header {} {why}", quoted(name))).help(help.to_owned()))
-    };
+    let refuse =
+        |why: &str, help: &str| refused(format!("the header {} {why}", quoted(name)), help.to_owned());
     let lower = name.to_ascii_lowercase();
     match HeaderKind::of(name.as_bytes()) {
         HeaderKind::Authorization => refuse(
@@ -229,18 +229,19 @@ fn well_formed(name: &str) -> Result<(), InvalidValue> {
     if is_name {
         return Ok(());
     }
-    Err(InvalidValue::new(format!("{} is not a header name", quoted(name)))
-        .help("use letters, digits and hyphens, 64 at most, such as X-Tenant"))
+    refused(
+        format!("{} is not a header name", quoted(name)),
+        "use letters, digits and hyphens, 64 at most, such as X-Tenant",
+    )
 }
 
 /// Fields that the gateway sets in requests, and hop-by-hop fields.
 fn requests_own(name: &str, scope: HeaderEditScope<'_>) -> Result<(), InvalidValue> {
     if scope.identity_headers.iter().any(|header| fold(header) == fold(name)) {
-        return Err(InvalidValue::new(format!(
-            "the header {} carries the identity to upstreams",
-            quoted(name)
-        ))
-        .help("[identity_headers] says what stands in it; choose another name here"));
+        return refused(
+            format!("the header {} carries the identity to upstreams", quoted(name)),
+            "[identity_headers] says what stands in it; choose another name here",
+        );
     }
     match HeaderKind::of(name.as_bytes()) {
         HeaderKind::Connection
@@ -256,11 +257,10 @@ fn requests_own(name: &str, scope: HeaderEditScope<'_>) -> Result<(), InvalidVal
         | HeaderKind::XForwardedFor
         | HeaderKind::XForwardedHost
         | HeaderKind::XForwardedProto
-        | HeaderKind::XRequestId => {
-            Err(InvalidValue::new(format!("the header {} is the gateway's own", quoted(name))).help(
-                "it frames the message, belongs to one connection, or says where the request came from",
-            ))
-        }
+        | HeaderKind::XRequestId => refused(
+            format!("the header {} is the gateway's own", quoted(name)),
+            "it frames the message, belongs to one connection, or says where the request came from",
+        ),
         _ => Ok(()),
     }
 }
@@ -280,7 +280,7 @@ fn owned_in_responses(name: &str) -> Result<(), InvalidValue> {
         }
         _ => return Ok(()),
     };
-    Err(InvalidValue::new(format!("the header {} is the gateway's own", quoted(name))).help(help))
+    refused(format!("the header {} is the gateway's own", quoted(name)), help)
 }
 
 #[cfg(test)]

@@ -2,14 +2,12 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::super::prelude::*;
 use super::super::upstreams::is_host;
-use crate::config::entry::{InvalidValue, quoted};
-use crate::config::settings::HostPattern;
 
 /// The name without port, in lower case; an IPv6 address keeps its brackets.
 pub(super) fn parse(text: &str) -> Result<HostPattern, InvalidValue> {
-    let refuse =
-        |why: &str, help: &str| Err(InvalidValue::new(format!("the host {} {why}", quoted(text))).help(help));
+    let refuse = |why: &str, help: &str| refused(format!("the host {} {why}", quoted(text)), help);
     let lower = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     if let Some(address) = lower.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         return match address.parse::<Ipv6Addr>() {

@@ -1,25 +1,16 @@
 //! The target of a route: an upstream, a folder, a redirect, or a direct response.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
 use http::StatusCode;
 
-use super::super::files::existing_folder;
 use super::super::path_pattern;
-use super::super::secret::{SecretSource, given, secret};
-use super::super::{DAY, HOUR, up_to};
+use super::super::prelude::*;
+use super::super::secret::given;
+use super::super::upstreams::unless_zero;
 use super::content_security_policy;
-use super::direct_response::{self, DirectResponse};
-use super::redirect::{self, RedirectKeys};
-use crate::config::declaration::{
-    Key, Shape, TableShape, boolean, duration, flat, integer, section, text, texts,
-};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::did_you_mean::suggest;
-use crate::config::entry::{Entry, InvalidValue, quoted};
-use crate::config::settings::{FixedResponse, Redirect, RouteTarget, RouteTimeouts, UpstreamAuthorization};
-use crate::config::table::Table;
+use super::direct_response;
+pub use super::direct_response::FixedResponse;
+use super::redirect;
+pub use super::redirect::{LocationPart, Redirect};
 
 section! {
     /// The target of a route: one of upstream, static, redirect and respond.
@@ -29,10 +20,11 @@ section! {
         /// a folder, whose files are served,
         r#static: Option<PathBuf> = text(existing_folder).example("\"public\"");
         /// a redirect,
-        redirect: Option<Redirect> = Key::new(Shape::Table(TableShape::of::<RedirectKeys>()), read_redirect)
+        redirect: Option<Redirect> = optional_table::<Redirect>(redirect::EXAMPLE)
             .example("{ to = \"https://new.example{path}{query}\", status = 301 }");
         /// or a direct response.
-        respond: Option<FixedResponse> = Key::new(Shape::Table(TableShape::of::<DirectResponse>()), read_respond)
+        respond: Option<FixedResponse> = optional_table::<FixedResponse>(direct_response::EXAMPLE)
+            .into(direct_response::checked)
             .example("{ status = 503, body = \"Back at noon.\", content_type = \"text/plain\" }");
         /// With a folder: browsers that request a page which is no file get index.html (single-page apps).
         index_fallback: bool = boolean().default("false").example("true");
@@ -40,6 +32,14 @@ section! {
         content_security_policy: Option<String> = Key::new(Shape::Text, content_security_policy::policy)
             .fallback("one under which common builds of Vue and React run")
             .example("\"default-src 'self'; connect-src 'self' https://api.example\"");
+        /// What routes to an upstream have.
+        options: UpstreamTarget = inline();
+    }
+}
+
+section! {
+    /// What routes to an upstream have.
+    pub struct UpstreamTarget {
         /// The upstream gets the target without the route's path, and that path as X-Forwarded-Prefix.
         strip_prefix: bool = boolean().default("false");
         /// The upstream gets this in place of the route's path.
@@ -48,14 +48,8 @@ section! {
         /// its own in Location, Content-Location and Refresh and the paths of its cookies get the route's path; in requests, the
         /// Destination of WebDAV loses it. What has the route's path already stays as it is, and so do addresses of others.
         rewrite_locations: bool = boolean().default("false").example("true");
-        /// The upstream gets the client's Authorization field. If this is not given, public routes pass on all but the gateway's
-        /// own tokens, and other routes, where the field is for the gateway, pass on nothing.
-        forward_authorization: Option<bool> = boolean().example("true");
-        /// The former name of forward_authorization.
-        forward_token: Option<bool> = boolean().example("true");
-        /// A file with a credential for the upstream: the value of the Authorization field that it gets in place of the client's,
-        /// such as Basic dXNlcjpwYXNzd29yZA== or Bearer abc.
-        upstream_authorization: SecretSource = secret("\"secrets/app-authorization\"", "\"Basic dXNlcjpwYXNzd29yZA==\"");
+        /// What the upstream gets as `Authorization`.
+        authorization: UpstreamAuthorization = flat(authorization);
         /// For an upstream that takes /API for /api: the route's path is compared without regard to case.
         ignore_case: bool = boolean().default("false");
         /// %2F in the path is passed on instead of refused, also beside slashes: /queues/%2F/orders. Dot segments between them
@@ -83,63 +77,47 @@ section! {
         /// A browser's script cannot send Authorization with a WebSocket: let it say new WebSocket(url, ["bearer", TOKEN]).
         token_in_subprotocol: bool = boolean().default("false").example("true");
         /// Overrides of the upstream's timeouts.
-        timeouts: RouteTimeouts = flat(|keys: RouteTimeoutKeys, _| RouteTimeouts {
-            response: keys.response_timeout,
-            body: keys.body_timeout,
-            total: keys.total_timeout.map(|total| (!total.is_zero()).then_some(total)),
-            retries: keys.retries,
-            request_body: keys.request_body_timeout,
-        });
+        timeouts: RouteTimeouts = inline();
+    }
+}
+
+section! {
+    /// The credentials that go to the upstream.
+    struct AuthorizationKeys {
+        /// The upstream gets the client's Authorization field. If this is not given, public routes pass on all but the gateway's
+        /// own tokens, and other routes, where the field is for the gateway, pass on nothing.
+        forward_authorization: Option<bool> = boolean().example("true");
+        /// The former name of forward_authorization.
+        forward_token: Option<bool> = boolean().example("true");
+        /// A file with a credential for the upstream: the value of the Authorization field that it gets in place of the client's,
+        /// such as Basic dXNlcjpwYXNzd29yZA== or Bearer abc.
+        upstream_authorization: SecretSource<Secret<String>> =
+            secret("\"secrets/app-authorization\"", "\"Basic dXNlcjpwYXNzd29yZA==\"").parse(credential);
     }
 }
 
 section! {
     /// Timeouts and retries of these requests.
-    struct RouteTimeoutKeys {
+    #[derive(Copy, Default)]
+    pub struct RouteTimeouts {
         /// Timeout from the end of the request to the head of the response.
-        response_timeout: Option<Duration> = duration(up_to(HOUR)).fallback("the upstream's").example("\"5m\"");
+        response: Option<Duration> = duration(up_to(HOUR)).named("response_timeout").fallback("the upstream's").example("\"5m\"");
         /// Between two reads of the response's body.
-        body_timeout: Option<Duration> = duration(up_to(HOUR)).fallback("the upstream's").example("\"5m\"");
+        body: Option<Duration> = duration(up_to(HOUR)).named("body_timeout").fallback("the upstream's").example("\"5m\"");
         /// Between two reads of the request's body; then 408. gRPC streams have none by default while their client answers PING.
-        request_body_timeout: Option<Duration> = duration(up_to(DAY)).fallback("limits.body_timeout").example("\"5m\"");
+        request_body: Option<Duration> = duration(up_to(DAY)).named("request_body_timeout").fallback("limits.body_timeout").example("\"5m\"");
         /// From the request to the end of its response; "0s": no limit.
-        total_timeout: Option<Duration> = duration(Duration::ZERO..=DAY).fallback("the upstream's").example("\"10m\"");
+        total: Option<Option<Duration>> = duration(Duration::ZERO..=DAY).map(unless_zero).named("total_timeout").fallback("the upstream's").example("\"10m\"");
         /// How often a request is retried.
         retries: Option<u32> = integer(0..=10).fallback("the upstream's").example("0");
     }
 }
 
-/// The keys that only routes to an upstream have.
-const FOR_UPSTREAMS: [&str; 19] = [
-    "strip_prefix",
-    "rewrite_prefix",
-    "rewrite_locations",
-    "forward_authorization",
-    "forward_token",
-    "upstream_authorization",
-    "upstream_authorization_file",
-    "encoded_slashes",
-    "lenient_path",
-    "request_buffering",
-    "compress",
-    "ignore_case",
-    "upgrade",
-    "token_in_subprotocol",
-    "response_timeout",
-    "body_timeout",
-    "request_body_timeout",
-    "total_timeout",
-    "retries",
-];
-
-fn read_redirect(entry: &Entry<'_>) -> Option<Redirect> {
-    let table = entry.is_given().then(|| entry.table_like(redirect::EXAMPLE)).flatten()?;
-    table.read::<RedirectKeys>().settings()
-}
-
-fn read_respond(entry: &Entry<'_>) -> Option<FixedResponse> {
-    let table = entry.is_given().then(|| entry.table_like(direct_response::EXAMPLE)).flatten()?;
-    table.read::<DirectResponse>().settings(&table)
+impl UpstreamTarget {
+    /// Replaces the route's path for the upstream: `rewrite_prefix`, or empty with `strip_prefix`.
+    pub fn new_prefix(&self) -> Option<&str> {
+        if self.strip_prefix { Some("") } else { self.rewrite_prefix.as_deref() }
+    }
 }
 
 /// Replaces an invalid target, which has been reported.
@@ -157,14 +135,15 @@ pub(super) fn is_placeholder(target: &RouteTarget) -> bool {
 /// The target of the route.
 pub(super) fn target(keys: TargetKeys, table: &Table<'_>) -> RouteTarget {
     let of = |key: &str| table.entry(key);
-    if keys.strip_prefix && of("rewrite_prefix").is_given() {
+    let options = keys.options;
+    if options.strip_prefix && of("rewrite_prefix").is_given() {
         let help = "the route's path is either left out or replaced: remove one";
         of("rewrite_prefix").refuse_beside(&of("strip_prefix"), help);
     }
-    let targets = ["upstream", "static", "redirect", "respond"].map(of);
-    let leads: Vec<&Entry<'_>> = targets.iter().filter(|entry| entry.is_given()).collect();
-    if let [first, second, ..] = leads[..] {
-        second.refuse_beside(first, "a route leads to one upstream, folder, address or response: remove one");
+    let targets = ["upstream", "static", "redirect", "respond"];
+    let leads_nowhere = !targets.iter().any(|key| of(key).is_given());
+    let help = "a route leads to one upstream, folder, address or response: remove one";
+    if !table.at_most_one(&targets, help) {
         return PLACEHOLDER;
     }
     for option in ["index_fallback", "content_security_policy"].map(of) {
@@ -172,41 +151,23 @@ pub(super) fn target(keys: TargetKeys, table: &Table<'_>) -> RouteTarget {
             refuse_without("static", &option);
         }
     }
-    if !leads.is_empty() && !of("upstream").is_given() {
-        let options = FOR_UPSTREAMS.map(of);
-        options
-            .iter()
-            .filter(|option| option.is_given())
-            .for_each(|option| refuse_without("upstream", option));
+    if !leads_nowhere && !of("upstream").is_given() {
+        let options = UpstreamTarget::keys().into_iter().map(|key| of(&key.name));
+        options.filter(|option| option.is_given()).for_each(|option| refuse_without("upstream", &option));
     }
     if let Some(name) = keys.upstream {
         if !is_upstream(&of("upstream"), &name, table) {
             return PLACEHOLDER;
         }
-        if of("token_in_subprotocol").is_given() && !keys.upgrade.iter().any(|name| name == WEBSOCKET) {
+        if of("token_in_subprotocol").is_given() && !options.upgrade.iter().any(|name| name == WEBSOCKET) {
             refuse_without("upgrade", &of("token_in_subprotocol"));
         }
-        let new_prefix = if keys.strip_prefix { Some(String::new()) } else { keys.rewrite_prefix };
-        if keys.rewrite_locations && new_prefix.is_none() {
+        if options.rewrite_locations && options.new_prefix().is_none() {
             refuse_without("strip_prefix", &of("rewrite_locations"));
         }
-        let forwards = keys.forward_authorization.or(keys.forward_token);
-        return RouteTarget::Upstream {
-            name,
-            new_prefix,
-            authorization: authorization(forwards, keys.upstream_authorization, table),
-            encoded_slashes: keys.encoded_slashes,
-            lenient_path: keys.lenient_path,
-            rewrite_locations: keys.rewrite_locations,
-            ignore_case: keys.ignore_case,
-            request_buffering: keys.request_buffering,
-            compress: keys.compress,
-            upgrades: keys.upgrade,
-            token_in_subprotocol: keys.token_in_subprotocol,
-            timeouts: keys.timeouts,
-        };
+        return RouteTarget::Upstream { name, options: Box::new(options) };
     }
-    if leads.is_empty() {
+    if leads_nowhere {
         let names = upstream_names(table);
         table.report().push(
             Diagnostic::error(
@@ -232,31 +193,26 @@ pub(super) fn target(keys: TargetKeys, table: &Table<'_>) -> RouteTarget {
 /// A prefix that replaces the route's path.
 fn new_prefix(text: &str) -> Result<String, InvalidValue> {
     match text {
-        "/" => Err(InvalidValue::new("a slash is no prefix").help("write strip_prefix = true")),
+        "/" => refused("a slash is no prefix", "write strip_prefix = true"),
         _ => path_pattern::segments(text).map(|()| text.to_owned()),
     }
 }
 
 /// What the upstream gets as `Authorization`.
-fn authorization(forwards: Option<bool>, own: SecretSource, table: &Table<'_>) -> UpstreamAuthorization {
+fn authorization(keys: AuthorizationKeys, table: &Table<'_>) -> UpstreamAuthorization {
     let of = |key: &str| table.entry(key);
     let (new, old) = (of("forward_authorization"), of("forward_token"));
+    let forwards = keys.forward_authorization.or(keys.forward_token);
     if new.is_given() && old.is_given() {
         old.refuse_beside(&new, "`forward_token` is the former name of `forward_authorization`: remove it");
     }
-    if own != SecretSource::Nothing && forwards == Some(true) {
+    if keys.upstream_authorization != SecretSource::Nothing && forwards == Some(true) {
         let help =
             "the upstream gets either the client's Authorization or one of the gateway's own: remove one";
         given(table, "upstream_authorization").refuse_beside(if new.is_given() { &new } else { &old }, help);
     }
-    match (own, forwards) {
-        (SecretSource::Secret(value), _) => match credential(&value) {
-            Ok(value) => UpstreamAuthorization::Set(value),
-            Err(invalid) => {
-                given(table, "upstream_authorization").refuse(invalid);
-                UpstreamAuthorization::Removed
-            }
-        },
+    match (keys.upstream_authorization, forwards) {
+        (SecretSource::Secret(value), _) => UpstreamAuthorization::Set(value),
         (_, Some(true)) => UpstreamAuthorization::Forwarded,
         (_, None) if of("access").quiet_text() == Some("public") => UpstreamAuthorization::AppsOwn,
         _ => UpstreamAuthorization::Removed,
@@ -264,15 +220,16 @@ fn authorization(forwards: Option<bool>, own: SecretSource, table: &Table<'_>) -
 }
 
 /// The value of an `Authorization` field: a scheme, and what belongs to it.
-fn credential(value: &[u8]) -> Result<String, InvalidValue> {
-    let text = std::str::from_utf8(value).ok().filter(|text| text.trim() == *text);
+fn credential(value: Vec<u8>) -> Result<Secret<String>, InvalidValue> {
+    let text = std::str::from_utf8(&value).ok().filter(|text| text.trim() == *text);
     let visible = text.filter(|text| text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()));
     let is_scheme = |scheme: &str| scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+".contains(&b));
     match visible.and_then(|text| Some((text, text.split_once(' ')?))) {
-        Some((text, (scheme, _))) if is_scheme(scheme) => Ok(text.to_owned()),
-        _ => Err(InvalidValue::new("the secret is not the value of an Authorization field").help(
+        Some((text, (scheme, _))) if is_scheme(scheme) => Ok(Secret(text.to_owned())),
+        _ => refused(
+            "the secret is not the value of an Authorization field",
             "write a scheme, a space and the credential in one line: Bearer TOKEN, or Basic and the base64 of USER:PASSWORD",
-        )),
+        ),
     }
 }
 
@@ -283,8 +240,10 @@ fn upgrade(text: &str) -> Result<String, InvalidValue> {
     let lower = text.to_ascii_lowercase();
     // The requests that a client sends in them would pass the gateway unseen.
     if lower == "h2c" || lower == "h2" || lower.starts_with("http") || lower.starts_with("tls") {
-        return Err(InvalidValue::new(format!("a connection that switches to {} carries requests", quoted(text)))
-            .help("leave it out: they would pass the gateway unseen. HTTP/2 to the upstream is protocol = \"http2\""));
+        return refused(
+            format!("a connection that switches to {} carries requests", quoted(text)),
+            "leave it out: they would pass the gateway unseen. HTTP/2 to the upstream is protocol = \"http2\"",
+        );
     }
     let is_token = |part: &str| {
         !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'+-.^_`|~".contains(&b))
@@ -292,8 +251,10 @@ fn upgrade(text: &str) -> Result<String, InvalidValue> {
     match text.split_once('/').map_or(is_token(text), |(name, version)| is_token(name) && is_token(version)) {
         true if lower == WEBSOCKET => Ok(lower),
         true => Ok(text.to_owned()),
-        false => Err(InvalidValue::new(format!("{} is not the name of a protocol", quoted(text)))
-            .help("write it as Upgrade has it, such as \"websocket\", \"SPDY/3.1\" or \"tcp\"")),
+        false => refused(
+            format!("{} is not the name of a protocol", quoted(text)),
+            "write it as Upgrade has it, such as \"websocket\", \"SPDY/3.1\" or \"tcp\"",
+        ),
     }
 }
 
@@ -324,6 +285,6 @@ fn is_upstream(entry: &Entry<'_>, name: &str, table: &Table<'_>) -> bool {
     }
     let help = suggest("known upstreams", name, &names)
         .unwrap_or_else(|| "there are no upstreams: add an [upstreams.NAME] table with `urls`".to_owned());
-    entry.refuse(InvalidValue::new(format!("unknown upstream {}", quoted(name))).help(help));
+    entry.error(format!("unknown upstream {}", quoted(name)), help);
     false
 }

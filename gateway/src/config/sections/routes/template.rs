@@ -1,7 +1,6 @@
 //! Templates: text with `{placeholders}`, as in header values and redirects.
 
-use crate::config::did_you_mean::suggest;
-use crate::config::entry::{InvalidValue, quoted};
+use super::super::prelude::*;
 
 /// The parts of `text`: `literal` converts the text between placeholders, `placeholder` the names in braces.
 /// `{{` and `}}` are literal braces.
@@ -24,14 +23,18 @@ pub(in crate::config::sections) fn parts<T>(
         }
         let name = rest[at..].strip_prefix('{').and_then(|inner| inner.split_once('}'));
         let Some((name, behind)) = name else {
-            return Err(InvalidValue::new(format!("a brace stands alone in {}", quoted(text)))
-                .help("write {{ or }} for a brace that means itself"));
+            return refused(
+                format!("a brace stands alone in {}", quoted(text)),
+                "write {{ or }} for a brace that means itself",
+            );
         };
         let Some(part) = placeholder(name) else {
-            return Err(InvalidValue {
-                message: format!("unknown placeholder {}", quoted(&format!("{{{name}}}"))),
-                help: suggest("placeholders here", &format!("{{{name}}}"), known),
-            });
+            return Err(InvalidValue::unknown(
+                format!("unknown placeholder {}", quoted(&format!("{{{name}}}"))),
+                "placeholders here",
+                &format!("{{{name}}}"),
+                known,
+            ));
         };
         if !plain.is_empty() {
             parts.push(literal(std::mem::take(&mut plain)));

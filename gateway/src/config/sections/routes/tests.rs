@@ -15,13 +15,15 @@ fn a_route_needs_a_token_unless_it_says_otherwise() {
     let routes = settings(with_route("path = \"/x\"\nupstream = \"demo\"")).routes;
     let route = &routes[1];
     assert_eq!((route.access, route.roles.len()), (Access::Authenticated, 0));
-    assert!(matches!(
-        &route.target,
-        RouteTarget::Upstream {
-            name, new_prefix: None, authorization: UpstreamAuthorization::Removed, encoded_slashes: false, lenient_path: false,
-            rewrite_locations: false, ignore_case: false, upgrades, token_in_subprotocol: false, request_buffering: false, compress: false, timeouts,
-        } if name == "demo" && upgrades.is_empty() && *timeouts == RouteTimeouts::default()
-    ));
+    let RouteTarget::Upstream { name, options } = &route.target else { panic!("{:?}", route.target) };
+    assert_eq!((name.as_str(), options.new_prefix()), ("demo", None));
+    assert_eq!(
+        (&options.authorization, options.timeouts),
+        (&UpstreamAuthorization::Removed, RouteTimeouts::default())
+    );
+    assert!(options.upgrade.is_empty() && !options.encoded_slashes && !options.lenient_path);
+    assert!(!options.rewrite_locations && !options.ignore_case && !options.token_in_subprotocol);
+    assert!(!options.request_buffering && !options.compress);
 }
 
 #[test]
@@ -34,15 +36,12 @@ fn every_key_of_a_route_is_taken() {
     assert_eq!(hosts, ["app.example", "[::1]", "127.0.0.1", "*.app.example"]);
     assert_eq!(route.methods, [Method::GET, Method::from_bytes(b"PURGE").unwrap()]);
     assert_eq!(route.roles, ["admin"]);
-    assert!(matches!(
-        route.target,
-        RouteTarget::Upstream {
-            new_prefix: Some(prefix), authorization: UpstreamAuthorization::Forwarded, encoded_slashes: true, ..
-        } if prefix.is_empty()
-    ));
+    let RouteTarget::Upstream { options, .. } = route.target else { panic!("{:?}", route.target) };
+    assert_eq!((options.new_prefix(), options.encoded_slashes), (Some(""), true));
+    assert_eq!(options.authorization, UpstreamAuthorization::Forwarded);
     let keys = "path = \"/x\"\nupstream = \"demo\"\nrewrite_prefix = \"/v2/y\"";
     let target = settings(with_route(keys)).routes.remove(1).target;
-    assert!(matches!(target, RouteTarget::Upstream { new_prefix: Some(prefix), .. } if prefix == "/v2/y"));
+    assert!(matches!(target, RouteTarget::Upstream { options, .. } if options.new_prefix() == Some("/v2/y")));
 }
 
 #[test]
@@ -50,11 +49,11 @@ fn a_route_may_override_its_upstreams_timeouts() {
     let keys =
         "path = \"/x\"\nupstream = \"demo\"\nresponse_timeout = \"5m\"\ntotal_timeout = \"0s\"\nretries = 0";
     let target = settings(with_route(keys)).routes.remove(1).target;
-    let RouteTarget::Upstream { timeouts, .. } = target else { panic!("{target:?}") };
+    let RouteTarget::Upstream { options, .. } = target else { panic!("{target:?}") };
     let second = Duration::from_secs(1);
     let upstream = Timeouts { response: second, body: second, total: Some(second), retries: 2 };
     assert_eq!(
-        timeouts.with(upstream),
+        options.timeouts.with(upstream),
         Timeouts { response: second * 300, body: second, total: None, retries: 0 }
     );
 }
@@ -198,7 +197,9 @@ fn what_an_upstream_cannot_be_given_is_refused() {
     }
     let with = |keys: &str| settings(route(keys)).routes.remove(1).target;
     let named = with("upgrade = [\"WebSocket\", \"SPDY/3.1\"]");
-    assert!(matches!(named, RouteTarget::Upstream { upgrades, .. } if upgrades == ["websocket", "SPDY/3.1"]));
+    assert!(
+        matches!(named, RouteTarget::Upstream { options, .. } if options.upgrade == ["websocket", "SPDY/3.1"])
+    );
     let own = with("upstream_authorization = \"Basic aHVzaA==\"");
     assert!(!format!("{own:?}").contains("aHVzaA"));
 }
