@@ -2,6 +2,7 @@
 //! boot-time clock. A wall clock that jumps while the gateway runs therefore ends no session, revives no
 //! token and prolongs no lock. A correction of the wall clock takes effect at the next start.
 
+use std::fmt;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -56,10 +57,12 @@ impl UnixMillis {
     pub(crate) fn since(self, earlier: UnixMillis) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
+}
 
-    /// As a system time, for printing it.
-    pub(crate) fn system_time(self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(self.0)
+/// RFC 3339, in UTC and whole seconds.
+impl fmt::Display for UnixMillis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.seconds().fmt(f)
     }
 }
 
@@ -95,6 +98,15 @@ impl UnixSeconds {
     /// The time from `earlier` to this one; zero where that is later.
     pub(crate) const fn since(self, earlier: UnixSeconds) -> Duration {
         Duration::from_secs(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// RFC 3339, in UTC.
+impl fmt::Display for UnixSeconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The format ends with the year 9999.
+        let seconds = self.0.min(253_402_300_799);
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).fmt(f)
     }
 }
 
@@ -147,6 +159,18 @@ fn steady() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_print_as_rfc_3339_and_arithmetic_saturates() {
+        let at = UnixMillis::new(1_790_000_000_999);
+        assert_eq!(at.to_string(), "2026-09-21T14:13:20Z");
+        assert_eq!((at.seconds().to_string(), at.seconds().get()), (at.to_string(), 1_790_000_000));
+        assert_eq!(UnixMillis::MAX.to_string(), "9999-12-31T23:59:59Z");
+        assert_eq!(at.saturating_add(Duration::MAX), UnixMillis::MAX);
+        assert_eq!(at.saturating_sub(Duration::MAX), UnixMillis::default());
+        assert_eq!((at.since(UnixMillis::MAX), at.since(at)), (Duration::ZERO, Duration::ZERO));
+        assert_eq!(serde_json::to_string(&at).ok().as_deref(), Some("1790000000999"));
+    }
 
     #[test]
     fn it_begins_with_the_wall_clock_and_goes_on_steadily() {

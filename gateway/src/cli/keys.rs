@@ -1,7 +1,5 @@
 //! `auth-gateway keys`: managing the signing keys.
 
-use std::time::UNIX_EPOCH;
-
 use clap::Subcommand;
 
 use super::CommandError;
@@ -153,14 +151,10 @@ fn format_key(key: &StoredKey, is_public_only: bool) -> String {
     let state = match key.state {
         KeyState::Next => "next".to_owned(),
         KeyState::Signing => "signing".to_owned(),
-        KeyState::Retired { at } if is_public_only => format!("retired {}, public half only", time(at.get())),
-        KeyState::Retired { at } => format!("retired {}", time(at.get())),
+        KeyState::Retired { at } if is_public_only => format!("retired {at}, public half only"),
+        KeyState::Retired { at } => format!("retired {at}"),
     };
-    format!("{}  {:<6} made {}  {state}", key.kid, key.algorithm.name(), time(key.created_at.get()))
-}
-
-fn time(seconds: u64) -> impl std::fmt::Display {
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + std::time::Duration::from_secs(seconds))
+    format!("{}  {:<6} made {}  {state}", key.kid, key.algorithm.name(), key.created_at)
 }
 
 fn print_line(console: &mut Console<'_>, line: &str) -> Result<(), CommandError> {
