@@ -292,6 +292,7 @@ pub(crate) mod test_support {
             expires_at: UnixSeconds::new(expires_at),
             session_expires_at: UnixSeconds::new(session_expires_at),
             key: None,
+            cookie_session: false,
         };
         let claims = verifier
             .verify(&issuer.issue(request).unwrap(), TokenType::Access, UnixSeconds::new(NOW))

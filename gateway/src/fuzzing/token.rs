@@ -52,6 +52,7 @@ fn issue(issuer: &Issuer, token_type: TokenType) -> String {
         fresh: false,
         csrf: None,
         key: None,
+        cookie_session: false,
         authentication: None,
         issued_at: UnixSeconds::new(NOW),
         expires_at: UnixSeconds::new(NOW + 60),

@@ -429,6 +429,7 @@ mod tests {
             fresh: false,
             csrf: None,
             key: None,
+            cookie_session: false,
             authentication: None,
             issued_at: UnixSeconds::new(now),
             expires_at: UnixSeconds::new(now + 60),
