@@ -58,7 +58,7 @@ impl Payload<'_> {
         let json = std::str::from_utf8(json).ok()?;
         let payload: Payload<'_> = serde_json::from_str(json).ok()?;
         let dates = [payload.iat, payload.nbf.unwrap_or_default(), payload.exp];
-        let plausible = !payload.sub.is_empty() && dates.iter().all(|&date| date <= MAX_NUMERIC_DATE);
+        let plausible = !payload.sub.is_empty() && dates.iter().all(|&date| date.get() <= MAX_NUMERIC_DATE);
         plausible.then_some(payload)
     }
 }
