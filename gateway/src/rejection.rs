@@ -389,8 +389,11 @@ rejections! {
     PasswordNotChangeable => Code::PasswordNotChangeable,
         "the user's source is read-only, so the password is changed where the users are kept";
     PasswordConflict => Code::PasswordConflict, "the password was changed meanwhile";
-    PasswordChangeRequired => Code::PasswordChangeRequired,
-        "the password is right, and has to be changed: POST {prefix}/password with username, current_password and new_password";
+    /// Whether the change takes a code as well.
+    PasswordChangeRequired(with_code: bool) => Code::PasswordChangeRequired, match with_code {
+        false => "the password is right, and has to be changed: POST {prefix}/password with username, current_password and new_password",
+        true => "the password is right, and has to be changed: POST {prefix}/password with username, current_password, new_password and a code",
+    };
     /// With the token of the login's next step.
     SecondFactorRequired(token: MfaToken) => Code::MfaRequired,
         "the password is right, and a code is needed: POST {prefix}/login/totp with mfa_token and code";
@@ -537,7 +540,7 @@ impl std::fmt::Debug for MfaToken {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StepUp {
     /// How long ago the user may have proved the identity, in seconds.
-    pub(crate) max_age: Option<u64>,
+    pub(crate) max_age: Option<Duration>,
     /// Whether a second factor is needed.
     pub(crate) second_factor: bool,
 }
@@ -745,7 +748,7 @@ impl Rejection {
         let description = self.detail().replace(['"', '\\'], "'");
         let step_up = match self {
             Rejection::StepUpRequired(StepUp { max_age, second_factor }) => {
-                let max_age = max_age.map_or(String::new(), |age| format!(", max_age=\"{age}\""));
+                let max_age = max_age.map_or(String::new(), |age| format!(", max_age=\"{}\"", age.as_secs()));
                 let acr = if *second_factor { ", acr_values=\"aal2\"" } else { "" };
                 format!("{acr}{max_age}")
             }
@@ -790,6 +793,8 @@ impl Rejection {
         if let Rejection::SecondFactorRequired(token) = self {
             problem["mfa_token"] = token.as_str().into();
             problem["expires_in"] = MFA_TOKEN_SECONDS.into();
+        }
+        if matches!(self, Rejection::SecondFactorRequired(_) | Rejection::PasswordChangeRequired(true)) {
             problem["factors"] = json!(["totp", "recovery_code"]);
         }
         problem.to_string().into_bytes()

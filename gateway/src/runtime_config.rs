@@ -160,8 +160,8 @@ impl RuntimeConfig {
                 Arc::new(users)
             }
         };
-        let tls = settings.server.tls.as_ref().map(|tls| server_config(tls, now)).transpose()?;
-        for warning in tls.iter().flat_map(|tls| &tls.warnings) {
+        let tls = settings.server.tls.as_ref().map(|tls| server_config(tls, now.get())).transpose()?;
+        for (_, warning) in tls.iter().flat_map(|tls| &tls.warnings) {
             tracing::warn!("{warning}");
         }
         let upstreams = settings
@@ -190,6 +190,10 @@ impl RuntimeConfig {
         );
         let routes = routes.map_err(|source| RuntimeConfigError::Static { path: failed_root, source })?;
         let routes = routes.with_issuers(&settings.routes, &settings.issuers);
+        let browser = Browser::new(&settings)?.map(Arc::new);
+        for warning in browser.iter().flat_map(|browser| browser.pages.warnings()) {
+            tracing::warn!("{warning}");
+        }
         let issuers = Issuers::new(&settings.issuers, last.map(|last| &*last.issuers), now)?;
         let claims_of_routes =
             settings.routes.iter().flat_map(|route| route.request_headers.names_of_claims());
@@ -200,7 +204,7 @@ impl RuntimeConfig {
             routes: Arc::new(routes),
             endpoints: Arc::new(Endpoints::new(&settings)),
             cors: Arc::new(CorsPolicies::new(&settings.cors, &settings.routes, settings.tokens.dpop_nonce)),
-            browser: Browser::new(&settings)?.map(Arc::new),
+            browser,
             via: Arc::new(Via::new(&settings.server.name, settings.server.via)),
             identity_headers: Arc::new(IdentityHeaders::new(&settings.identity_headers, reserved)),
             issuer,

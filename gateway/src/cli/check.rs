@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Builder;
 
@@ -12,8 +11,10 @@ use super::start_checks::{self, Finding};
 use super::text_table::table;
 use super::{CommandError, environment, warn};
 use crate::browser::Browser;
+use crate::clock::now_seconds;
 use crate::config::{
     Algorithm, Diagnostic, HostPattern, Loaded, Route, Settings, Severity, Signing, inspect, matching_order,
+    nearest_span,
 };
 use crate::runtime_config::load_assertion_keys;
 use crate::tls::server_config;
@@ -42,20 +43,30 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
             }),
         );
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let now = now_seconds();
     let keys = check_keys(&settings, now);
     if let Err(error) = &keys {
         let place =
             ["tokens.private_key_file", "tokens.keys_dir", "tokens.algorithm"].into_iter().find_map(key);
+        let place = place.or_else(|| nearest_span(&spans, "tokens.keys_dir"));
         found.extend(silenced, [Diagnostic::of_key(&error.to_string(), place)]);
     }
     if let Err(error) = load_assertion_keys(&settings, now, Access::Examine) {
         let place = ["upstream_assertion.private_key_file", "tokens.keys_dir"].into_iter().find_map(key);
         found.extend(silenced, [Diagnostic::of_key(&error.to_string(), place)]);
     }
-    if let Err(error) = Browser::new(&settings) {
-        let place = key("browser.branding_dir");
-        found.extend(silenced, [Diagnostic::of_key(&error.to_string(), place)]);
+    let place = key("browser.branding_dir");
+    match Browser::new(&settings) {
+        Ok(browser) => {
+            let warnings = browser.iter().flat_map(|browser| browser.pages.warnings());
+            let warnings = warnings.map(|text| Diagnostic::warning_of_key("missing-texts", text, place));
+            found.extend(silenced, warnings);
+        }
+        Err(error) => {
+            let remedy = "correct it, and let the account of the gateway read what is in the folder";
+            let message = format!("`browser.branding_dir`: {error}");
+            found.extend(silenced, [Diagnostic::of_key(&message, place).help_or(remedy)]);
+        }
     }
     let left_out = keys.iter().flat_map(KeyRing::unusable);
     found.extend(
@@ -67,15 +78,18 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
     );
     if let Some(tls) = settings.server.tls.as_ref().filter(|_| !found.blames("server.tls")) {
         let place = key("server.tls.certificates");
-        match server_config(tls, now) {
+        match server_config(tls, now.get()) {
             Ok(tls) => {
-                let expiring = tls.warnings.iter().map(|text| ("expiring-certificate", text.clone(), place));
+                let of_file =
+                    |index: &usize| key(&format!("server.tls.certificates[{index}].certificate_file"));
+                let expiring = tls.warnings.iter();
+                let expiring =
+                    expiring.map(|(index, text)| ("expiring-certificate", text.clone(), of_file(index)));
                 let unnamed = tls.unnamed.iter().map(|index| {
                     let text =
                         "the certificate has no subject alternative name, and browsers refuse it; have it issued for its host \
                          names".to_owned();
-                    let place = key(&format!("server.tls.certificates[{index}].certificate_file"));
-                    ("certificate-without-name", text, place)
+                    ("certificate-without-name", text, of_file(index))
                 });
                 let hosts = hosts_without(&tls.names, &settings.routes).into_iter().map(|host| {
                     let text = format!("no certificate is meant for the host `{host}`: its clients will refuse the connection; add one for it to server.tls.certificates");
@@ -95,7 +109,7 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
     if !found.has_errors() {
         let opened =
             start_checks::run(&settings).into_iter().map(|Finding { key: name, message, warning }| {
-                let place = key(&name);
+                let place = nearest_span(&spans, &name);
                 match warning {
                     None => Diagnostic::of_key(&message, place),
                     Some(name) => Diagnostic::warning_of_key(name, &message, place),

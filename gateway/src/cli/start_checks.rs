@@ -95,6 +95,13 @@ pub(super) fn run(settings: &Settings) -> Vec<Finding> {
         })),
         Err(error) => found.push(stop("issuers", error)),
     }
+    let caches = settings.issuers.iter().enumerate().filter(|(_, issuer)| issuer.keys.url().is_some());
+    found.extend(caches.filter_map(|(index, issuer)| {
+        let (error, dir) = (may_create_in(&issuer.cache_dir).err()?, issuer.cache_dir.display());
+        let key = format!("issuers[{index}].cache_dir");
+        let message = format!("`{key}`: the last keys of the issuer cannot be kept in {dir}: {error}; name a folder that the account of the gateway may write to");
+        Some(Finding { key: key.into(), message, warning: Some("issuer-cache") })
+    }));
     found.extend(unusable_audit_output(settings));
     for (key, error) in unusable_addresses(settings) {
         match error.is_in_use() {

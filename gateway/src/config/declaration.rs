@@ -419,6 +419,14 @@ pub(super) fn group_table<S: Section + 'static>() -> Key<Option<S>> {
     })
 }
 
+/// A sub-table, `None` where it is absent. The error for another type shows the `example`.
+pub(super) fn optional_table<S: Section + 'static>(example: &'static str) -> Key<Option<S>> {
+    Key::new(Shape::Table(TableShape::of::<S>()), move |entry| {
+        let table = entry.is_given().then(|| entry.table_like(example)).flatten()?;
+        Some(table.read())
+    })
+}
+
 /// A table whose keys are chosen by the operator; `read` reads each value by its key, and reports an invalid one. The error for
 /// another type shows the `example`.
 pub(super) fn map<T: 'static>(

@@ -34,6 +34,11 @@ impl InvalidValue {
         Self { help: Some(help.into()), ..self }
     }
 
+    /// A word that is none of the known ones; the help names the most similar one, or all as `heading: a, b`.
+    pub(super) fn unknown(message: String, heading: &str, given: &str, known: &[&str]) -> Self {
+        Self { message, help: suggest(heading, given, known) }
+    }
+
     /// The help; what has no effect can be removed.
     fn remedy(self) -> Option<String> {
         self.help.or_else(|| self.message.starts_with("has no ").then(|| "remove it".to_owned()))
@@ -286,10 +291,12 @@ impl<'a> Entry<'a> {
         }
         self.parse(|text| match Value::from(text).deserialize::<T>().map_err(|error| error.kind) {
             Ok(word) => Ok(word),
-            Err(Kind::UnknownVariant(_, known)) => Err(InvalidValue {
-                message: format!("unknown value {}", quoted(text)),
-                help: suggest("known values", text, known),
-            }),
+            Err(Kind::UnknownVariant(_, known)) => Err(InvalidValue::unknown(
+                format!("unknown value {}", quoted(text)),
+                "known values",
+                text,
+                known,
+            )),
             Err(other) => Err(InvalidValue::new(other.to_string())),
         })
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::fingerprint::{Fingerprint, fingerprint};
-use super::load::{Loaded, inspect, load};
+use super::load::{Loaded, inspect, load, nearest_span};
 
 /// The files of the command line, in order, and the environment at the start.
 #[derive(Clone)]
@@ -23,7 +23,7 @@ impl Source {
     /// An error about a key, at its place in the configuration, if it is there.
     pub(crate) fn error_of_key(&self, key: &str, message: &str) -> Diagnostics {
         let (_, spans) = inspect(&self.files, self.environment.iter().cloned());
-        Diagnostics::from(Diagnostic::of_key(message, spans.get(key)))
+        Diagnostics::from(Diagnostic::of_key(message, nearest_span(&spans, key)))
     }
 
     /// Loads the configuration, and returns the state of its files before they were read, so that a later

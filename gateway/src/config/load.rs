@@ -76,8 +76,20 @@ pub(crate) fn inspect(
     let settings = Settings::load(&Table::new(&merged, Vec::new(), None, true).root());
     let mut spans = BTreeMap::new();
     merged.add_spans(&mut Vec::new(), &all, &mut spans);
+    spans.insert(String::new(), merged.place_of_missing(&[]));
     let warnings = report.finish(&settings.warnings.silence);
     (Loaded { settings, warnings, given: ConfigValues::of(&all) }, spans)
+}
+
+/// The place of a key, or of the innermost table around it that is there, or the file.
+pub(crate) fn nearest_span<'s>(spans: &'s BTreeMap<String, SourceSpan>, key: &str) -> Option<&'s SourceSpan> {
+    let mut path = key;
+    loop {
+        match spans.get(path) {
+            None if !path.is_empty() => path = path.rfind(['.', '[']).map_or("", |end| &path[..end]),
+            found => return found,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 /// Tables (as in [`super::sections::paths`]), words that people write in them, and what is meant: a key of the same table, the path
 /// of another key, or a sentence.
 fn entries() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
-    include_str!("other_names.txt").lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
+    include_str!("text/other_names.txt").lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
         let mut parts = line.splitn(3, '|').map(str::trim);
         Some((parts.next()?, parts.next()?, parts.next()?))
     })

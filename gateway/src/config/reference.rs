@@ -5,18 +5,7 @@ use super::declaration::{Fallback, KeyInfo, Section, Shape};
 use super::schema::duration_range;
 use super::sections::Settings;
 
-const HEAD: &str = "\
-# Configuration reference
-
-<!-- Made by `auth-gateway config reference`; a test holds this page to the declarations. -->
-
-Every key, in the order of `config/gateway.toml`. A key that is not given has its default.
-A variable of the environment wins over the files: `AUTH_GATEWAY__TOKENS__ACCESS_TTL=5s` is
-`tokens.access_ttl`. Changes of keys marked *restart* take effect after a restart; all others are
-hot-reloaded. Durations are written like `\"500ms\"`, `\"60s\"`, `\"10m\"` or `\"1h 30m\"`; sizes are
-bytes, or text such as `\"8KiB\"` (1024) or `\"8kB\"` (1000). Relative paths start at the working
-directory.
-";
+const HEAD: &str = include_str!("text/reference.md");
 
 impl KeyInfo {
     /// The description, on one line.
@@ -150,55 +139,12 @@ fn wrapped(text: &str, prefix: &str, width: usize) -> String {
     lines.join("\n")
 }
 
-const TEMPLATE_HEAD: &str = r##"#:schema ./gateway.schema.json
-# The default configuration: it runs as it is, with the demo, and it is the reference of every key there is.
-#
-# A key that is commented out shows its default, or, where the line ends with "# example", how it could look.
-# Later files (`--config A --config B`) and then the environment override what stands here, key by key:
-#
-#     AUTH_GATEWAY__TOKENS__ACCESS_TTL=5s
-#     AUTH_GATEWAY__SERVER__LISTEN=127.0.0.1:8081
-#     AUTH_GATEWAY__UPSTREAMS__DEMO__URLS='["http://127.0.0.1:9001"]'
-#
-# Lists, [[routes]] among them, are replaced whole. Relative paths start at the working directory. Durations are written
-# like "500ms", "60s", "10m" or "1h 30m"; sizes are bytes, or text such as "8KiB" (1024) or "8kB" (1000). Every secret `x`
-# can also stand alone in a file: `x_file`. `auth-gateway check --config FILE` reports everything that is wrong at once.
-"##;
+const TEMPLATE_HEAD: &str = include_str!("text/gateway_head.toml");
 
 /// What the demo needs: `section.key` and its value.
-const DEMO: &str = r#"
-server.listen = "127.0.0.1:8080"
-admin.listen = "127.0.0.1:9090"
-tokens.issuer = "http://127.0.0.1:8080"
-tokens.audience = "demo"
-tokens.access_ttl = "60s"
-tokens.refresh_ttl = "10m"
-tokens.leeway = "0s"
-tokens.algorithm = "EdDSA"
-tokens.rotation = "on-use"
-tokens.reuse_grace = "10s"
-endpoints.prefix = ""
-store.kind = "embedded"
-store.path = "var/state.redb"
-users.file = "config/users.toml"
-lockout.max_failures = 5
-lockout.window = "15m"
-lockout.duration = "15m"
-upstreams.urls = ["http://127.0.0.1:9000"]
-routes.path = "/protected"
-routes.upstream = "demo"
-routes.access = "authenticated"
-"#;
+const DEMO: &str = include_str!("text/demo.toml");
 
-const TEMPLATE_TAIL: &str = r#"
-[[routes]]
-path = "/"
-# A folder, its files are served as they are.
-static = "spa"
-# Nothing but what this page needs: no inline scripts or styles, nothing from elsewhere.
-content_security_policy = "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; manifest-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'"
-access = "public"
-"#;
+const TEMPLATE_TAIL: &str = include_str!("text/gateway_tail.toml");
 
 /// The default configuration: what the demo needs, with every other key and its description as comments.
 pub fn default_configuration() -> String {

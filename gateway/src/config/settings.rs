@@ -2,7 +2,6 @@
 
 mod header_edits;
 mod issuers;
-mod local_targets;
 mod redis;
 mod routes;
 mod signing;
@@ -12,7 +11,6 @@ mod users;
 pub use super::sections::*;
 pub use header_edits::*;
 pub use issuers::*;
-pub use local_targets::*;
 pub use redis::*;
 pub use routes::*;
 pub use signing::*;

@@ -79,6 +79,12 @@ fn of_value(line: &str) -> Option<String> {
     let is_key =
         |key: &str| !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-. ".contains(&b));
     let equals = line.find('=').unwrap_or(line.len());
+    // NAME:$apr1$… and NAME:{SHA}… are lines of Apache's file of passwords.
+    if line.split_once(':').is_some_and(|(name, hash)| is_key(name) && hash.starts_with(['$', '{'])) {
+        return Some(
+            "the file looks like one of htpasswd: name it with kind = \"htpasswd\" in [users]".to_owned(),
+        );
+    }
     let before = |colon: usize| line[..colon].trim().trim_matches(['"', '\'']);
     if let Some(key) = line.find(':').filter(|colon| *colon < equals).map(before)
         && is_key(key)
@@ -186,6 +192,7 @@ mod tests {
             ("audience =\u{a0}\"app\"\n", "U+00A0 stands outside of quotes"),
             ("audi\u{200b}ence = \"app\"\n", "U+200B stands outside of quotes"),
             ("\"audience\": \"app\",\n", "in place of the colon: audience = …"),
+            ("alice:$apr1$x$y\n", "kind = \"htpasswd\""),
             ("audience = \"app\";\n", "without a comma or a semicolon"),
             ("urls = - http://a\n", "write a list in brackets: urls = ["),
             ("workers = 99999999999999999999\n", "larger than any"),

@@ -138,7 +138,7 @@ fn rows() -> Vec<Row> {
         Row(R::PasswordUnchanged, 422, "password_unchanged", Plain, 3),
         Row(R::PasswordNotChangeable, 403, "password_not_changeable", Plain, 7),
         Row(R::PasswordConflict, 409, "password_conflict", Plain, 3),
-        Row(R::PasswordChangeRequired, 403, "password_change_required", Plain, 7),
+        Row(R::PasswordChangeRequired(false), 403, "password_change_required", Plain, 7),
         Row(R::SecondFactorRequired("token".to_owned().into()), 403, "mfa_required", Plain, 7),
         Row(R::CodeRequired, 403, "mfa_required", Plain, 7),
         Row(R::CodeMissing, 400, "bad_request", Plain, 3),

@@ -93,6 +93,10 @@ async fn attempt(
         // The password alone must not clear the failures: they may be of the second factor.
         settle(context, permit, LoginResult::Unknown).await?;
         enrolled?;
+        if user.must_change_password {
+            // The change takes a code: one here would be used up for nothing.
+            return Err(change_required(context, &user, true));
+        }
         context.audit("login", "second_factor_required", name.as_str(), None);
         return Err(second_factor::ask(context, &user).await);
     }
@@ -112,8 +116,7 @@ pub(super) async fn open_session(
     let name = &user.username;
     if user.must_change_password {
         settled.await?;
-        context.audit("login", "password_change_required", name, None);
-        return Err(Rejection::PasswordChangeRequired);
+        return Err(change_required(context, user, second_factor));
     }
     let (key_bytes, opened_at) = (key.map(|key| key.0), Some(now_millis()));
     let new = NewSession { second_factor, key: key_bytes, opened_at, ..new_session(context, user) };
@@ -131,6 +134,11 @@ pub(super) async fn open_session(
     })?;
     context.audit("login", "success", name, Some(opened.session.to_string()));
     issue(context, Grant { key, ..Grant::of_login(user, &opened, recipient, context.now()) })
+}
+
+fn change_required(context: &RequestContext, user: &User, with_code: bool) -> Rejection {
+    context.audit("login", "password_change_required", &user.username, None);
+    Rejection::PasswordChangeRequired(with_code)
 }
 
 /// The user of a name and a password. The permit of a success is left to be settled; nothing may be sent before that.

@@ -32,6 +32,8 @@ pub(super) struct Certificate {
     pub(super) names: Vec<String>,
     /// Whether it has any subject alternative name; browsers reject certificates without.
     pub(super) is_named: bool,
+    /// When it becomes valid, in seconds since 1970.
+    pub(super) not_before: i64,
     /// Expiry, in seconds since 1970.
     pub(super) not_after: i64,
 }
@@ -62,7 +64,7 @@ impl Certificate {
             let found = describe_pem_file(certificate_file);
             return Err(of_chain(format!("there is no certificate in it: {found}; {CHAIN}")));
         };
-        let (names, is_named, not_after) =
+        let (names, is_named, [not_before, not_after]) =
             describe(leaf).map_err(|why| of_chain(format!("{why}; {CHAIN}")))?;
         let key = PrivateKeyDer::from_pem_file(key_file).map_err(|_| {
             of_key(format!("there is no usable private key in it: {}; {KEY}", describe_pem_file(key_file)))
@@ -72,9 +74,12 @@ impl Certificate {
                 "it is not the key of {}; name the key that the certificate was requested with",
                 certificate_file.display()
             )),
-            other => of_key(format!("it cannot sign ({other}); {KEY}")),
+            other => of_key(format!(
+                "it cannot sign ({other}); name a key of Ed25519, of P-256, P-384 or P-521, or of RSA with 2048 bits at least, \
+                 and the certificate for it"
+            )),
         })?;
-        Ok(Certificate { key: Arc::new(key), names, is_named, not_after })
+        Ok(Certificate { key: Arc::new(key), names, is_named, not_before, not_after })
     }
 
     /// Whether it covers a name, given in lower case.
@@ -87,8 +92,8 @@ impl Certificate {
     }
 }
 
-/// The DNS names of a certificate, whether it has names of any kind, and its expiry in seconds since 1970.
-fn describe(leaf: &[u8]) -> Result<(Vec<String>, bool, i64), String> {
+/// The DNS names of a certificate, whether it has names of any kind, and from when to when it is valid, in seconds since 1970.
+fn describe(leaf: &[u8]) -> Result<(Vec<String>, bool, [i64; 2]), String> {
     let (_, certificate) = X509Certificate::from_der(leaf).map_err(|e| format!("it cannot be read ({e})"))?;
     let alternatives = certificate.subject_alternative_name().map_err(|e| e.to_string())?;
     let names = alternatives.iter().flat_map(|names| &names.value.general_names);
@@ -97,5 +102,6 @@ fn describe(leaf: &[u8]) -> Result<(Vec<String>, bool, i64), String> {
         _ => None,
     });
     let is_named = alternatives.as_ref().is_some_and(|names| !names.value.general_names.is_empty());
-    Ok((dns.collect(), is_named, certificate.validity().not_after.timestamp()))
+    let validity = [&certificate.validity().not_before, &certificate.validity().not_after];
+    Ok((dns.collect(), is_named, validity.map(|time| time.timestamp())))
 }

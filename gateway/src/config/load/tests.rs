@@ -265,3 +265,21 @@ fn what_cannot_be_read_again_is_no_file() {
         assert!(text.contains(why), "{text}");
     }
 }
+
+#[test]
+fn a_key_that_is_not_given_is_placed_at_the_innermost_table_that_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.toml");
+    std::fs::write(&path, format!("{}[tokens]\naudience = \"a\"\n", minimal())).unwrap();
+    let (_, spans) = inspect(&[path], []);
+    for (key, place) in [
+        ("tokens.audience", "a.toml:10:12"),
+        ("tokens.keys_dir", "a.toml:9:1"),
+        ("routes[0].cache_dir", "a.toml:6:1"),
+        ("upstreams.demo.tls_ca_file", "a.toml:4:1"),
+        ("store.path", "a.toml"),
+    ] {
+        let found = nearest_span(&spans, key).unwrap().to_string();
+        assert!(found.ends_with(place), "{key}: {found}");
+    }
+}

@@ -1,12 +1,6 @@
 //! `[audit]`: the audit trail, a stream of its own.
 
-use std::path::PathBuf;
-
-use serde::Deserialize;
-
-use super::files::file_name;
-use crate::config::declaration::{choice, section, text};
-use crate::config::table::Table;
+use super::prelude::*;
 
 section! {
     /// The audit trail: logins, refused requests, ended sessions, keys, reloads. Independent of log.level.

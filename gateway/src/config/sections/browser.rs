@@ -1,15 +1,8 @@
 //! `[browser]`: sessions in cookies and sign-in pages, for people who use apps that know nothing of tokens.
 
-use std::path::PathBuf;
-
-use serde::Deserialize;
-
 use super::cors::origin;
-use super::files::existing_folder;
+use super::prelude::*;
 use super::upstreams::is_host;
-use crate::config::declaration::{boolean, choice, section, text, texts};
-use crate::config::entry::{InvalidValue, accept, quoted, refused};
-use crate::config::table::Table;
 use crate::http1::Host;
 
 section! {

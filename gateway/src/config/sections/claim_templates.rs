@@ -3,9 +3,8 @@
 use figment::value::Value as ConfigValue;
 use serde_json::{Map, Value};
 
+use super::prelude::*;
 use super::routes::template::parts;
-use crate::config::declaration::{Key, Shape};
-use crate::config::entry::{Entry, InvalidValue, quoted};
 
 /// Claims that the gateway itself sets.
 pub(crate) const RESERVED_CLAIMS: [&str; 12] =

@@ -1,11 +1,7 @@
 //! `[compat]`: compatibility with the library that issued the users' tokens so far.
 
-use serde::Deserialize;
-
+use super::prelude::*;
 use super::tokens::{Rotation, Tokens};
-use crate::config::declaration::{boolean, choice, section, text};
-use crate::config::entry::{InvalidValue, refused};
-use crate::config::table::Table;
 
 section! {
     /// Compatibility with the library that issued the users' tokens so far.

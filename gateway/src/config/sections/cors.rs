@@ -1,14 +1,9 @@
 //! `[cors]` and a route's `cors`: which other origins may call from a browser, and with what (the Fetch standard's CORS protocol).
 
-use std::net::Ipv6Addr;
-use std::time::Duration;
-
 use http::{HeaderName, Method};
+use std::net::Ipv6Addr;
 
-use super::DAY;
-use crate::config::declaration::{boolean, duration, section, texts};
-use crate::config::entry::{Entry, InvalidValue, quoted, refused};
-use crate::config::table::Table;
+use super::prelude::*;
 
 section! {
     /// Which pages of other origins may call the gateway from a browser. A route's `cors` has the same keys for that route.

@@ -1,8 +1,7 @@
 //! `[endpoints]`: paths of the gateway's own endpoints.
 
+use super::prelude::*;
 use super::{Settings, path_pattern};
-use crate::config::declaration::{section, text};
-use crate::config::entry::{InvalidValue, refused};
 
 const JWKS: &str = "/.well-known/jwks.json";
 

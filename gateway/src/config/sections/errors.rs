@@ -2,8 +2,7 @@
 
 use url::Url;
 
-use crate::config::declaration::{section, text};
-use crate::config::entry::{InvalidValue, accept};
+use super::prelude::*;
 
 section! {
     /// Error responses.

@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::config::entry::{InvalidValue, quoted, refused};
+use super::prelude::*;
 
 /// A file name, which has at least one character.
 pub(super) fn file_name(text: &str) -> Result<PathBuf, InvalidValue> {
@@ -22,7 +22,10 @@ pub(super) fn file_name(text: &str) -> Result<PathBuf, InvalidValue> {
 pub(super) fn existing_folder(text: &str) -> Result<PathBuf, InvalidValue> {
     let path = file_name(text)?;
     let why = match std::fs::metadata(&path) {
-        Ok(metadata) if metadata.is_dir() => return Ok(path),
+        Ok(metadata) if metadata.is_dir() => match std::fs::metadata(path.join(".")) {
+            Ok(_) => return Ok(path),
+            Err(error) => format!("cannot be entered: {error}"),
+        },
         Ok(_) => return refused(format!("{} is a file", quoted(text)), "name a folder"),
         Err(error) if error.kind() == ErrorKind::NotFound => "does not exist".to_owned(),
         Err(error) => format!("cannot be opened: {error}"),

@@ -1,9 +1,7 @@
 //! `[forward_auth]`: verdicts for proxies that stand before the apps themselves.
 
-use crate::config::declaration::{boolean, section};
-use crate::config::table::Table;
-
 use super::Server;
+use super::prelude::*;
 
 section! {
     /// Verdicts for proxies that serve the apps themselves and ask the gateway about each request: nginx auth_request, Traefik

@@ -1,15 +1,7 @@
 //! `[identity_headers]`: claims that upstreams get, and their header names.
 
-use std::collections::BTreeMap;
-
-use serde::Deserialize;
-
-use crate::config::declaration::{Key, Shape, TableShape, choice, map, or_default, section, text, texts};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::did_you_mean::suggest;
-use crate::config::entry::{Entry, InvalidValue, quoted, refused};
+use super::prelude::*;
 use crate::config::source_span::SourceSpan;
-use crate::config::table::Table;
 
 /// One entry of `[identity_headers]`, which maps claims to header names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -205,13 +197,12 @@ fn warn_of_unknown_claim(claim: &str, entry: &Entry<'_>) {
     if !CLAIMS.contains(&claim) {
         entry.warn_of(
             "unknown-claim",
-            InvalidValue {
-                message: format!(
-                    "the gateway's tokens have no claim {}, so this is never sent",
-                    quoted(claim)
-                ),
-                help: suggest("claims", claim, &CLAIMS),
-            },
+            InvalidValue::unknown(
+                format!("the gateway's tokens have no claim {}, so this is never sent", quoted(claim)),
+                "claims",
+                claim,
+                &CLAIMS,
+            ),
         );
     }
 }

@@ -1,25 +1,12 @@
 //! `[[issuers]]`: other issuers whose tokens routes may accept.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
 use url::{Host, Url};
 
+use super::Settings;
 use super::claim_templates::RESERVED_CLAIMS;
-use super::files::{existing_file, file_name};
+use super::prelude::*;
 use super::routes::{claims, role};
-use super::secret::{self, SecretSource, secret};
 use super::tokens::{algorithm, name as claim_value};
-use super::{DAY, HOUR, MINUTE, Settings, YEAR, seconds, up_to};
-use crate::config::declaration::{
-    Section, Shape, boolean, choice, duration, flat, integer, map, section, text, texts, whole_seconds,
-};
-use crate::config::did_you_mean::suggest;
-use crate::config::entry::{Entry, InvalidValue, accept, quoted, refused};
-use crate::config::settings::{
-    Access, Algorithm, Introspection, IssuerKeys, NameMap, OWN_ISSUER, RequiredClaim, TokenUse,
-};
-use crate::config::table::Table;
 
 /// A route's issuers are a set of 64 bits, one of which is the gateway's own.
 const MAX_ISSUERS: usize = 63;
@@ -333,10 +320,12 @@ fn check_routes(root: &Table<'_>, settings: &Settings) {
             );
         }
         for name in route.issuers.iter().filter(|name| !known.contains(&name.as_str())) {
-            entry.refuse(InvalidValue {
-                message: format!("there is no issuer {}", quoted(name)),
-                help: suggest("known issuers", name, &known),
-            });
+            entry.refuse(InvalidValue::unknown(
+                format!("there is no issuer {}", quoted(name)),
+                "known issuers",
+                name,
+                &known,
+            ));
         }
         let introspect = |name: &&String| {
             settings.issuers.iter().any(|issuer| issuer.name == **name && issuer.introspection.is_some())

@@ -1,18 +1,7 @@
 //! `[users.ldap]`: an LDAP directory as a source of users and groups.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::time::Duration;
-
-use super::files::existing_file;
-use super::secret::{self, Secret, SecretSource, secret, secret_text};
-use super::up_to;
+use super::prelude::*;
 use super::users::plain_text;
-use crate::config::declaration::{
-    Shape, boolean, duration, flat, group_table, map, or_default, section, text,
-};
-use crate::config::entry::{InvalidValue, refused};
-use crate::config::table::Table;
 
 section! {
     /// An LDAP directory, which verifies passwords itself.
@@ -55,7 +44,7 @@ section! {
         /// Further claims: the attribute of each.
         claims: BTreeMap<String, String> =
             or_default(map(Shape::Text, "{ email = \"mail\" }", |_, entry| entry.string().map(str::to_owned)));
-        /// Timeout of a lookup or a bind, connecting included.
+        /// Timeout of a lookup or a bind, connecting included. A login gives up after 6s, whatever stands here.
         timeout: Duration = duration(up_to(Duration::from_secs(60))).default("3s");
     }
 }

@@ -1,10 +1,7 @@
 //! `[limits]`: sizes, numbers and timeouts of what clients send.
 
-use std::time::Duration;
-
-use super::{DAY, HOUR, cores, seconds, up_to};
-use crate::config::declaration::{Key, duration, integer, section, size};
-use crate::config::table::Table;
+use super::cores;
+use super::prelude::*;
 use crate::http1::HeadLimits;
 
 section! {

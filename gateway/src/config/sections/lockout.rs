@@ -1,10 +1,6 @@
 //! `[lockout]`: account lockout after failed logins.
 
-use std::time::Duration;
-
-use super::{DAY, up_to};
-use crate::config::declaration::{duration, integer, section};
-use crate::config::table::Table;
+use super::prelude::*;
 
 section! {
     /// Account lockout after failed logins. `auth-gateway users unlock NAME` ends a lock.

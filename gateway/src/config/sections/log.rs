@@ -1,11 +1,8 @@
 //! `[log]`: logs on standard error.
 
-use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::declaration::{boolean, choice, section, text};
-use crate::config::did_you_mean::suggest;
-use crate::config::entry::{InvalidValue, quoted};
+use super::prelude::*;
 
 section! {
     /// Logs on standard error.
@@ -40,7 +37,7 @@ fn filter(text: &str) -> Result<String, InvalidValue> {
     let is_word = word.chars().all(|c| c.is_ascii_alphanumeric());
     if is_word && !LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word)) {
         let message = format!("unknown log level {}", quoted(text));
-        return Err(InvalidValue { message, help: suggest("known levels", word, &LEVELS) });
+        return Err(InvalidValue::unknown(message, "known levels", word, &LEVELS));
     }
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|_| {
         InvalidValue::new(format!("{} is not a log filter", quoted(text)))

@@ -1,12 +1,8 @@
 //! `[mfa]`: second factors.
 
+use super::prelude::*;
 use super::routes::role;
-use super::secret::{Secret, secret};
 use super::users::plain_text;
-use crate::config::declaration::{boolean, section, texts};
-use crate::config::entry::refused;
-use crate::config::settings::Store;
-use crate::config::table::Table;
 
 /// The least length of the secret, in bytes.
 const MIN_SECRET: usize = 32;

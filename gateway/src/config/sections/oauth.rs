@@ -1,15 +1,9 @@
 //! `[oauth]`: the standard ways for other programs to learn of the gateway's tokens, and to end them.
 
-use std::collections::BTreeMap;
-
 use super::is_web_address;
-use super::secret::{self, SecretSource, secret};
+use super::prelude::*;
 use super::secret_strength::weakness;
 use super::tokens::Tokens;
-use crate::config::declaration::{Key, Shape, TableShape, boolean, section, text};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, InvalidValue, quoted};
-use crate::config::table::Table;
 
 /// Minimum length of a client's secret, in bytes.
 const MIN_SECRET_LEN: usize = 24;

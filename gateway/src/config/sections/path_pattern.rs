@@ -1,6 +1,6 @@
 //! Validation of configured paths, so that they can equal the path of a canonical request target.
 
-use crate::config::entry::{InvalidValue, quoted};
+use super::prelude::*;
 
 /// Accepts `/one` and `/one/two`: segments of RFC 3986's pchar without `%` and `;`, none empty or a dot
 /// segment.

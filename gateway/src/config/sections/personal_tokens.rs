@@ -1,11 +1,6 @@
 //! `[personal_tokens]`: long-lived tokens for machines and scripts.
 
-use std::time::Duration;
-
-use super::seconds;
-use crate::config::declaration::{boolean, integer, section, whole_seconds};
-use crate::config::entry::format_duration;
-use crate::config::table::Table;
+use super::prelude::*;
 
 /// Ten years, as long as Redis keeps a record at most.
 const MAX_TTL: Duration = Duration::from_secs(10 * 31_557_600);

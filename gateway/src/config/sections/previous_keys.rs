@@ -1,15 +1,9 @@
 //! `tokens.previous_secrets_file`, `tokens.previous_keys` and `[tokens.migrate_from]`: keys that signed before, and only verify.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::files::{file_name, key_file};
-use super::secret::{self, Secret, SecretSource, secret};
+use super::prelude::*;
 use super::tokens::{KEYS_DIR, algorithm, secret_flaw};
-use crate::config::declaration::{Key, Shape, TableShape, section, text, texts};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, InvalidValue};
-use crate::config::settings::{Algorithm, PreviousKey, PreviousKeys};
-use crate::config::table::Table;
 
 section! {
     /// Keys that only verify.

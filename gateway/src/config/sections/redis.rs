@@ -1,19 +1,9 @@
 //! `[store.redis]`: servers, authentication and timeouts.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
-use serde::Deserialize;
-
-use super::files::existing_file;
-use super::secret::{Secret, SecretSource, secret, secret_text};
+use super::prelude::*;
 use super::upstreams::{authority, check_tls_files};
-use super::{DAY, seconds};
-use crate::config::declaration::{boolean, choice, duration, section, text, texts};
-use crate::config::entry::{InvalidValue, accept, quoted, refused};
+
 pub(super) use crate::config::settings::Redis;
-use crate::config::settings::{RedisAddress, RedisLogin, RedisServers, RedisTimeouts, RedisTls, Revocation};
-use crate::config::table::Table;
 
 section! {
     /// For kind = "redis" only: url, sentinels or cluster; rediss:// in place of redis:// is TLS.

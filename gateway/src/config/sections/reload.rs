@@ -1,6 +1,6 @@
 //! `[reload]`: hot reload of the configuration.
 
-use crate::config::declaration::{boolean, section};
+use super::prelude::*;
 
 section! {
     /// Hot reload of the configuration.

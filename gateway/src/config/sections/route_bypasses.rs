@@ -4,11 +4,9 @@
 //! The order of matching implies it, and it may be intended; but an operator who adds a host should not find
 //! out from an intruder.
 
+use super::prelude::*;
 use super::routes::RouteWithSpan;
-use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::quoted;
 use crate::config::report::Report;
-use crate::config::settings::{HostPattern, Route, RouteRef, matching_order};
 
 pub(super) fn report_bypasses(routes: &[RouteWithSpan<'_>], report: &Report) {
     let settings: Vec<Route> = routes.iter().map(|placed| placed.route.clone()).collect();

@@ -3,11 +3,9 @@
 //! Routes of different paths never collide, nor do hosts of different specificity: see
 //! [`crate::config::matching_order`].
 
+use super::prelude::*;
 use super::routes::{RouteWithSpan, effective_methods};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::quoted;
 use crate::config::report::Report;
-use crate::config::settings::Route;
 
 pub(super) fn report_collisions(routes: &[RouteWithSpan<'_>], report: &Report) {
     for (i, later) in routes.iter().enumerate() {

@@ -9,34 +9,24 @@ mod redirect;
 mod target;
 pub(super) mod template;
 
-use std::collections::BTreeSet;
-use std::time::Duration;
-
-use http::Method;
-use serde::Deserialize;
-
-pub(super) use access_rules::{claims, role};
 use header_edits::{Direction, HeaderEditsKey};
+use http::Method;
+use std::collections::BTreeSet;
 use target::target;
-pub use target::{RouteTimeouts, UpstreamTarget};
 
 use super::Settings;
 use super::cors::RouteCors;
 use super::endpoints::reserved_paths;
 use super::limits::max_body;
 use super::path_pattern;
+use super::prelude::*;
 use super::route_bypasses::report_bypasses;
 use super::route_collisions::report_collisions;
 use super::tokens::Dpop;
-use super::{DAY, up_to};
-use crate::config::declaration::{boolean, choice, duration, flat, section, table, text, texts};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, InvalidValue, quoted, refused};
-use crate::config::settings::{
-    Access, HeaderEdits, HostPattern, OWN_ISSUER, RequiredClaim, RouteTarget, Unauthenticated,
-};
 use crate::config::source_span::SourceSpan;
-use crate::config::table::Table;
+
+pub(super) use access_rules::{claims, role};
+pub use target::{FixedResponse, LocationPart, Redirect, RouteTimeouts, UpstreamTarget};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

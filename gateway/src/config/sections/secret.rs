@@ -3,10 +3,8 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::files::{file_name, readable, readable_help};
-use crate::config::declaration::{Declared, Key, KeyInfo, Shape, text};
-use crate::config::entry::{Entry, InvalidValue, refused};
-use crate::config::table::Table;
+use super::files::{readable, readable_help};
+use super::prelude::*;
 
 /// Maximum length of a secret, in bytes; a wrong name may lead to a file without end.
 const MAX_LEN: u64 = 64 * 1024;

@@ -1,20 +1,10 @@
 //! `[server]` and `[admin]`: listeners, trusted proxies and TLS.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
-use std::time::Duration;
-
 use ipnet::IpNet;
-use serde::Deserialize;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::files::existing_file;
-use super::{DAY, HOUR, cores};
-use crate::config::declaration::{
-    Key, boolean, choice, duration, integer, section, table, tables, text, texts,
-};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, InvalidValue, accept, quoted, refused};
-use crate::config::table::Table;
+use super::cores;
+use super::prelude::*;
 use crate::http1::Host;
 
 section! {

@@ -1,8 +1,6 @@
 //! `[sessions]`: session limit per user.
 
-use serde::Deserialize;
-
-use crate::config::declaration::{choice, integer, section};
+use super::prelude::*;
 
 section! {
     /// Sessions per user.

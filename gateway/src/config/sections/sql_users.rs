@@ -1,17 +1,7 @@
 //! `[users.sql]`: a database as a source of users.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use super::secret::{secret, secret_text};
-use super::up_to;
+use super::prelude::*;
 use super::users::plain_text;
-use crate::config::declaration::{
-    Shape, boolean, duration, flat, integer, map, or_default, section, table, text,
-};
-use crate::config::entry::{InvalidValue, refused};
-use crate::config::settings::{DatabaseUrl, SqlDialect, SqlLookup, SqlTable};
-use crate::config::table::Table;
 
 section! {
     /// A database: sqlite://, postgres:// or mysql://, which also serves MariaDB.
@@ -37,7 +27,7 @@ section! {
         notify_channel: Option<String> = text(channel).example("\"users_changed\"");
         /// Maximum number of connections, one more with `notify_channel`.
         max_connections: u32 = integer(1..=100).default("4");
-        /// Timeout of a lookup, connecting included.
+        /// Timeout of a lookup, connecting included. A login gives up after 6s, whatever stands here.
         timeout: Duration = duration(up_to(Duration::from_secs(60))).default("2s");
     }
 }

@@ -1,12 +1,7 @@
 //! `[store]`: the session store.
 
-use std::path::PathBuf;
-
-use serde::Deserialize;
-
-use super::files::file_name;
+use super::prelude::*;
 use super::redis::{Redis, RedisKeys};
-use crate::config::declaration::{choice, section, table, text};
 
 section! {
     /// Where sessions, locks and revocations are stored.

@@ -1,9 +1,6 @@
 //! `[throttle]`: rate limit of failures per network.
 
-use std::time::Duration;
-
-use super::{DAY, seconds};
-use crate::config::declaration::{duration, integer, section};
+use super::prelude::*;
 
 section! {
     /// Rate limit of failures per network (an IPv4 address, or the /64 of an IPv6 address): wrong passwords,

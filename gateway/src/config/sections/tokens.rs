@@ -1,24 +1,10 @@
 //! `[tokens]`: claims, lifetimes and signing of tokens.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
-use serde::Deserialize;
-
 use super::claim_templates::{ClaimTemplates, claims};
-use super::files::{file_name, readable, working_directory};
+use super::files::{readable, readable_help, working_directory};
+use super::prelude::*;
 use super::previous_keys;
-use super::secret::{self, Secret, SecretSource, secret};
 use super::secret_strength::weakness;
-use super::{MINUTE, YEAR, seconds};
-use crate::config::declaration::{
-    Shape, boolean, choice, duration, flat, section, table, text, texts, whole_seconds,
-};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::did_you_mean::suggest;
-use crate::config::entry::{InvalidValue, accept, format_duration, quoted, refused};
-use crate::config::settings::{Algorithm, PreviousKeys, Signing};
-use crate::config::table::Table;
 
 /// The default of `tokens.keys_dir`.
 pub(super) const KEYS_DIR: &str = "var/keys";
@@ -269,21 +255,27 @@ pub(super) fn algorithm(text: &str) -> Result<Algorithm, InvalidValue> {
             "leave the key out for EdDSA, which needs no further setting",
         );
     }
-    Algorithm::from_name(text).ok_or_else(|| InvalidValue {
-        message: format!("unknown algorithm {} (names are case-sensitive)", quoted(text)),
-        help: suggest("known algorithms", text, Algorithm::NAMES),
+    Algorithm::from_name(text).ok_or_else(|| {
+        InvalidValue::unknown(
+            format!("unknown algorithm {} (names are case-sensitive)", quoted(text)),
+            "known algorithms",
+            text,
+            Algorithm::NAMES,
+        )
     })
 }
 
 fn private_key_file(text: &str) -> Result<PathBuf, InvalidValue> {
     let path = file_name(text)?;
-    readable(&path).map_err(|why| {
-        InvalidValue::new(format!("the private key {} {why}", path.display())).help(format!(
+    let Err(why) = readable(&path) else { return Ok(path) };
+    let help = match why.starts_with("cannot be") {
+        true => readable_help("file", &path, &why),
+        false => format!(
             "name a PKCS#8 PEM file, or leave the key out and the gateway makes one and keeps it{}",
             working_directory(&path)
-        ))
-    })?;
-    Ok(path)
+        ),
+    };
+    refused(format!("the private key {} {why}", path.display()), help)
 }
 
 fn checked_secret(table: &Table<'_>, algorithm: Algorithm, secret: SecretSource) -> Secret<Vec<u8>> {

@@ -1,16 +1,9 @@
 //! `[tracing]`: W3C trace context, and spans for an OpenTelemetry collector.
 
-use std::path::PathBuf;
-
 use http::{HeaderName, HeaderValue};
-use serde::Deserialize;
 use url::Url;
 
-use super::files::existing_file;
-use super::secret::secret;
-use crate::config::declaration::{boolean, choice, group_table, integer, or_default, ratio, section, text};
-use crate::config::entry::{InvalidValue, quoted, refused};
-use crate::config::table::Table;
+use super::prelude::*;
 
 section! {
     /// Distributed tracing: W3C trace context (traceparent, tracestate), and spans for OpenTelemetry.

@@ -2,13 +2,9 @@
 //! accepts.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 
+use super::prelude::*;
 use super::{Dpop, Settings};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::Entry;
-use crate::config::settings::{RouteTarget, Signing, Store, UpstreamUrl};
-use crate::config::table::Table;
 
 /// Salts of the demo users in config/users.toml, whose passwords are printed in that file.
 const DEMO_SALTS: [&str; 3] = ["WLedmzcZ0umhVb08qFqvIg", "fCiBpyemgc4E8/zmuqhNbw", "vXpk5TEmoWTn3zb+ml6Ygg"];

@@ -1,16 +1,7 @@
 //! `[upstream_assertion]`: a signed assertion with each request to an upstream.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
-use serde::Deserialize;
-
-use super::files::key_file;
 use super::identity_headers::header_name;
-use super::{MINUTE, seconds};
-use crate::config::declaration::{boolean, choice, section, text, whole_seconds};
-use crate::config::entry::{InvalidValue, refused};
-use crate::config::table::Table;
+use super::prelude::*;
 
 /// The default of `header`.
 const HEADER: &str = "X-Auth-Assertion";

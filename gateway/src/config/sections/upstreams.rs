@@ -1,21 +1,9 @@
 //! `[upstreams.NAME]`: servers, load balancing, timeouts, health and TLS.
 
-use std::collections::BTreeMap;
-use std::net::Ipv6Addr;
-use std::path::PathBuf;
-use std::time::Duration;
-
 use http::Method;
+use std::net::Ipv6Addr;
 
-use super::files::existing_file;
-use super::{DAY, HOUR, MINUTE, seconds, up_to};
-use crate::config::declaration::{
-    boolean, choice, duration, flat, group, inline, integer, section, size, text, texts,
-};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{InvalidValue, quoted, refused};
-use crate::config::settings::{HostHeader, Route, RouteTarget, UpstreamProtocol, UpstreamUrl};
-use crate::config::table::Table;
+use super::prelude::*;
 use crate::http1::{CanonicalTarget, Host};
 
 section! {

@@ -1,21 +1,10 @@
 //! `[users]`: the sources of users. Contents of files and servers are validated when they are read.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
-use serde::Deserialize;
-
-use super::files::{existing_file, file_name, readable, readable_help, working_directory};
+use super::files::{readable, readable_help, working_directory};
+use super::is_web_address;
 use super::ldap_users::LdapUsers;
+use super::prelude::*;
 use super::sql_users::SqlUsers;
-use super::{DAY, is_web_address, up_to};
-use crate::config::declaration::{
-    Key, Section, Shape, TableShape, boolean, choice, duration, flat, integer, section, table, text, texts,
-};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, InvalidValue, quoted, refused};
-use crate::config::settings::{NameCharacters, UserSource, UserSourceKind};
-use crate::config::table::Table;
 
 section! {
     /// The sources of users.

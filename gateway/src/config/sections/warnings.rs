@@ -1,9 +1,7 @@
 //! `[warnings]`: silenced warnings.
 
-use crate::config::declaration::{section, texts};
+use super::prelude::*;
 use crate::config::diagnostic::WARNINGS;
-use crate::config::did_you_mean::suggest;
-use crate::config::entry::{InvalidValue, quoted};
 
 section! {
     /// Silenced warnings, for what is intended.
@@ -14,11 +12,14 @@ section! {
 }
 
 fn name(text: &str) -> Result<String, InvalidValue> {
-    match WARNINGS.contains(&text) {
+    let known: Vec<&str> = WARNINGS.split(' ').collect();
+    match known.contains(&text) {
         true => Ok(text.to_owned()),
-        false => Err(InvalidValue {
-            message: format!("there is no warning {}", quoted(text)),
-            help: suggest("warnings", text, &WARNINGS),
-        }),
+        false => Err(InvalidValue::unknown(
+            format!("there is no warning {}", quoted(text)),
+            "warnings",
+            text,
+            &known,
+        )),
     }
 }

@@ -275,6 +275,70 @@ fn submit(browser: &mut Browser, page: &Reply, typed: &[(&str, &str)]) -> Reply 
 }
 
 #[test]
+fn a_required_change_of_a_user_with_a_second_factor_takes_one_code() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(&config(&upstream, "[browser]\nenabled = true"));
+    let (_, recovery, _) = enrol(&gateway, "alice");
+    let required = |name: &str| {
+        let words = ["users", "require-change", name];
+        assert_eq!(gateway.run_command(&words, "").0, 0);
+        wait_until("the change is required", || {
+            let reply = login(gateway.address, name, PASSWORD);
+            reply.status == 403 && reply.code() == "password_change_required"
+        });
+    };
+    required("alice");
+    // Before the code, which the change takes.
+    let asked = login(gateway.address, "alice", PASSWORD).json();
+    assert_eq!(asked["factors"], json!(["totp", "recovery_code"]));
+    assert!(asked.get("mfa_token").is_none(), "{asked}");
+    required("bob");
+    assert!(login(gateway.address, "bob", PASSWORD).json().get("factors").is_none());
+
+    // What is refused for another reason uses up no code.
+    let mut change = json!({ "username": "alice", "current_password": PASSWORD, "new_password": "short", "code": recovery[0] });
+    assert_eq!(outcome(&send(&gateway, "/password", &[], &change)), refused(422, "password_too_short"));
+    change["new_password"] = json!("another password");
+    change["code"] = json!("000000");
+    assert_eq!(outcome(&send(&gateway, "/password", &[], &change)), refused(401, "invalid_code"));
+
+    let mut browser = Browser::new(&gateway);
+    let page = browser.open("/login?return=/strong");
+    let page = submit(&mut browser, &page, &[("username", "alice"), ("password", PASSWORD)]);
+    assert!(page.status == 403 && page.text().contains("name=\"code\""), "{page:?}");
+    let passwords = [
+        ("username", "alice"),
+        ("current_password", PASSWORD),
+        ("new_password", "another password"),
+        ("repeat_password", "another password"),
+    ];
+    let with = |code| [&passwords[..], &[("code", code)]].concat();
+    let missing = submit(&mut browser, &page, &with(""));
+    assert!(missing.status == 403 && missing.text().contains("Enter the code"), "{missing:?}");
+    let wrong = submit(&mut browser, &page, &with("000000"));
+    assert!(wrong.status == 401 && wrong.text().contains("wrong, or was used"), "{wrong:?}");
+    assert!(wrong.text().contains("value=\"password-change\"") && wrong.text().contains("name=\"code\""));
+    let went = submit(&mut browser, &wrong, &with(&recovery[0]));
+    assert_eq!((went.status, went.field("location")), (303, Some("/strong")), "{went:?}");
+    assert_eq!(browser.open("/strong").status, 200, "the session says that a second factor was used");
+
+    // The page of a voluntary change without a session asks for it as well.
+    let mut stranger = Browser::new(&gateway);
+    let page = stranger.open("/password");
+    assert!(!page.text().contains("name=\"code\""));
+    let passwords = [
+        ("username", "alice"),
+        ("current_password", "another password"),
+        ("new_password", "a third password"),
+        ("repeat_password", "a third password"),
+    ];
+    let asked = submit(&mut stranger, &page, &passwords);
+    assert!(asked.status == 403 && asked.text().contains("name=\"code\""), "{asked:?}");
+    let went = submit(&mut stranger, &asked, &[&passwords[..], &[("code", &recovery[1])]].concat());
+    assert_eq!((went.status, went.field("location")), (303, Some("/")), "{went:?}");
+}
+
+#[test]
 fn people_enrol_sign_in_and_prove_themselves_on_pages() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(&config(&upstream, "[browser]\nenabled = true"));
@@ -314,6 +378,7 @@ fn people_enrol_sign_in_and_prove_themselves_on_pages() {
     let went = submit(&mut next, &wrong, &[("code", &code(&secret, 0))]);
     assert_eq!((went.status, went.field("location")), (303, Some("/strong")), "{went:?}");
     assert_eq!(next.open("/strong").status, 200);
+    next.location = "/login?return=/strong".to_owned();
     let over = submit(&mut next, &page, &[("code", &recovery)]);
     assert!(over.status == 303 && over.field("location").unwrap().starts_with("/login"), "{over:?}");
 

@@ -9,7 +9,7 @@ use crate::fixture::{Certificates, Gateway, PASSWORD, RedisServer, Upstream, log
 const SOON: Duration = Duration::from_secs(3);
 
 /// What the documentation says that the gateway's user needs.
-const ACL: &str = "~auth-gateway:* &auth-gateway:* -@all +hello +auth +ping +role +subscribe +get +set +del \
+const ACL: &str = "~auth-gateway:* &auth-gateway:* -@all +hello +auth +ping +info +role +subscribe +get +set +del \
                    +getrange +eval +evalsha +time +pttl +pexpire +publish +xadd +xdel +xrange +zadd \
                    +zrange +zrem +zrangebyscore +zremrangebyscore";
 
@@ -17,7 +17,7 @@ const ACL: &str = "~auth-gateway:* &auth-gateway:* -@all +hello +auth +ping +rol
 fn a_user_with_the_documented_permissions_and_no_others_is_enough() {
     let page = include_str!("../../../../docs/how-to/redis.md");
     assert!(page.contains(ACL), "docs/how-to/redis.md lacks\n{ACL}");
-    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let (redis, upstream) = (RedisServer::start_with(&["--appendonly", "no"]), Upstream::start());
     let mut user = vec!["ACL", "SETUSER", "gateway", "on", ">hunter2hunter2"];
     user.extend(ACL.split_whitespace());
     redis.command(&user);
@@ -26,6 +26,7 @@ fn a_user_with_the_documented_permissions_and_no_others_is_enough() {
         |password: &str| format!("[store.redis]\nusername = \"gateway\"\npassword = \"{password}\"");
     let gateway = instance(&on(&redis, &upstream).replace("[store.redis]", &login_as("hunter2hunter2")));
     until("it is connected", SOON, || (readiness(&gateway) == "ready").then_some(()));
+    until("the settings were checked", SOON, || gateway.log().contains("set `appendonly yes`").then_some(()));
     let (access, refresh) = tokens(gateway.address, "alice", PASSWORD);
     assert_eq!(post(gateway.address, "/refresh", &refresh).status, 200);
     assert_eq!(post(gateway.address, "/logout-all", &access).status, 204);

@@ -2,11 +2,7 @@
 
 use figment::value::Value;
 
-use crate::config::declaration::{Key, Shape};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, InvalidValue, accept};
-use crate::config::settings::{Access, ClaimScalar, RequiredClaim, Route};
-use crate::config::table::Table;
+use super::super::prelude::*;
 
 /// Reports roles and claims on a route that does not require a token, and Basic where nothing is.
 pub(super) fn check(table: &Table<'_>, route: &Route) {

@@ -1,7 +1,6 @@
 //! The Content-Security-Policy of a folder's files: one in the syntax of CSP Level 3, the default, or none.
 
-use crate::config::did_you_mean::suggest;
-use crate::config::entry::{Entry, InvalidValue, quoted, refused};
+use super::super::prelude::*;
 
 /// The default policy: what the builds of Vite, Vue and React need on their own origin, with styles set by
 /// scripts, images and fonts in data URLs, and WebAssembly; no inline scripts, no plugins, no framing by
@@ -10,49 +9,14 @@ const DEFAULT: &str = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval';
     img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' data: blob:; worker-src 'self' blob:; \
     object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'";
 
-const DIRECTIVES: [&str; 28] = [
-    "base-uri",
-    "block-all-mixed-content",
-    "child-src",
-    "connect-src",
-    "default-src",
-    "fenced-frame-src",
-    "font-src",
-    "form-action",
-    "frame-ancestors",
-    "frame-src",
-    "img-src",
-    "manifest-src",
-    "media-src",
-    "object-src",
-    "prefetch-src",
-    "report-to",
-    "report-uri",
-    "require-trusted-types-for",
-    "sandbox",
-    "script-src",
-    "script-src-attr",
-    "script-src-elem",
-    "style-src",
-    "style-src-attr",
-    "style-src-elem",
-    "trusted-types",
-    "upgrade-insecure-requests",
-    "worker-src",
-];
+const DIRECTIVES: &str = "base-uri block-all-mixed-content child-src connect-src default-src fenced-frame-src font-src \
+    form-action frame-ancestors frame-src img-src manifest-src media-src object-src prefetch-src \
+    report-to report-uri require-trusted-types-for sandbox script-src script-src-attr script-src-elem \
+    style-src style-src-attr style-src-elem trusted-types upgrade-insecure-requests worker-src";
 
 /// Keywords that require quotes; without them, each is a host.
-const KEYWORDS: [&str; 9] = [
-    "none",
-    "report-sample",
-    "script",
-    "self",
-    "strict-dynamic",
-    "unsafe-eval",
-    "unsafe-hashes",
-    "unsafe-inline",
-    "wasm-unsafe-eval",
-];
+const KEYWORDS: &str = "none report-sample script self strict-dynamic unsafe-eval unsafe-hashes unsafe-inline \
+    wasm-unsafe-eval";
 
 /// The policy of `content_security_policy`; none for `"off"`.
 pub(super) fn policy(entry: &Entry<'_>) -> Option<String> {
@@ -61,9 +25,9 @@ pub(super) fn policy(entry: &Entry<'_>) -> Option<String> {
     }
     let text = entry.parse(checked)?;
     for name in directives(text).map(|(name, _)| name) {
-        if !DIRECTIVES.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+        if !DIRECTIVES.split(' ').any(|known| known.eq_ignore_ascii_case(name)) {
             let message = format!("browsers ignore the directive {}", quoted(name));
-            let help = suggest("known directives", name, &DIRECTIVES);
+            let help = suggest("known directives", name, &DIRECTIVES.split(' ').collect::<Vec<_>>());
             entry.warn_of("unknown-directive", InvalidValue { message, help });
         }
     }
@@ -85,7 +49,7 @@ fn checked(text: &str) -> Result<&str, InvalidValue> {
         return refused(format!("the character `{}` cannot stand in a policy", bad.escape_debug()), help);
     }
     for (name, values) in directives(text) {
-        let unquoted = |value: &&str| KEYWORDS.iter().any(|keyword| keyword.eq_ignore_ascii_case(value));
+        let unquoted = |value: &&str| KEYWORDS.split(' ').any(|keyword| keyword.eq_ignore_ascii_case(value));
         if name.to_ascii_lowercase().ends_with("-src")
             && let Some(value) = values.split_ascii_whitespace().find(unquoted)
         {

@@ -1,14 +1,10 @@
 //! `respond` of a route: a direct response.
 
+use http::StatusCode;
 use std::path::Path;
 
-use http::StatusCode;
-
-use super::super::files::{file_name, readable, working_directory};
-use crate::config::declaration::{integer, section, text};
-use crate::config::entry::{InvalidValue, accept, quoted, refused};
-use crate::config::settings::FixedResponse;
-use crate::config::table::Table;
+use super::super::files::{readable, working_directory};
+use super::super::prelude::*;
 
 /// An example.
 pub(super) const EXAMPLE: &str = "respond = { status = 503, body = \"Back at noon.\" }";
@@ -18,40 +14,52 @@ const MAX_BODY_LEN: u64 = 1 << 20;
 
 section! {
     /// A direct response.
-    pub(super) struct DirectResponse {
+    pub struct FixedResponse {
         /// The status.
-        status: Option<u16> = integer(200..=599)
-            .required("write it like respond = { status = 503, body = \"Back at noon.\" }")
-            .example("503");
-        /// The text of the body.
-        body: Option<String> = text(|text| Ok(text.to_owned())).fallback("none").example("\"Back at noon.\"");
-        /// Or a file with the body, read at the start, up to 1 MiB.
-        body_file: Option<Vec<u8>> = text(|name| read(&file_name(name)?)).example("\"maintenance.html\"");
+        status: StatusCode = or_default(
+            integer::<u16>(200..=599)
+                .required("write it like respond = { status = 503, body = \"Back at noon.\" }")
+                .map(|status| StatusCode::from_u16(status).unwrap_or_default())
+                .example("503"),
+        );
+        /// The body.
+        body: Vec<u8> = flat(body);
         /// The media type of the body.
         content_type: String = text(content_type).default("text/plain; charset=utf-8");
     }
 }
 
-impl DirectResponse {
-    pub(super) fn settings(self, table: &Table<'_>) -> Option<FixedResponse> {
-        let [body, file, status] = ["body", "body_file", "status"].map(|key| table.entry(key));
-        if body.is_given() && file.is_given() {
-            file.error(format!("`{}` is given too", body.name()), "remove one");
-        }
-        if file.is_given() && self.body_file.is_none() {
-            return None;
-        }
-        let body = self.body_file.unwrap_or_else(|| self.body.unwrap_or_default().into_bytes());
-        let code = self.status.and_then(|status| StatusCode::from_u16(status).ok())?;
-        let bodiless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
-        if bodiless.contains(&code) && !body.is_empty() {
-            status.error(
-                format!("an response with {} has no body", code.as_u16()),
-                "leave `body` out, or choose another status",
-            );
-        }
-        Some(FixedResponse { status: code, body, content_type: self.content_type })
+section! {
+    /// The body.
+    struct BodyKeys {
+        /// The text of the body.
+        body: Option<String> = text(|text| Ok(text.to_owned())).fallback("none").example("\"Back at noon.\"");
+        /// Or a file with the body, read at the start, up to 1 MiB.
+        body_file: Option<Vec<u8>> = text(|name| read(&file_name(name)?)).example("\"maintenance.html\"");
     }
+}
+
+fn body(keys: BodyKeys, table: &Table<'_>) -> Vec<u8> {
+    let (body, file) = (table.entry("body"), table.entry("body_file"));
+    if body.is_given() && file.is_given() {
+        file.error(format!("`{}` is given too", body.name()), "remove one");
+    }
+    keys.body_file.unwrap_or_else(|| keys.body.unwrap_or_default().into_bytes())
+}
+
+/// Refuses a body with a status that has none.
+pub(super) fn checked(response: Option<FixedResponse>, entry: &Entry<'_>) -> Option<FixedResponse> {
+    let bodiless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
+    if let Some(FixedResponse { status, body, .. }) = &response
+        && bodiless.contains(status)
+        && !body.is_empty()
+    {
+        entry.table_or_empty().entry("status").error(
+            format!("a response with {} has no body", status.as_u16()),
+            "leave `body` out, or choose another status",
+        );
+    }
+    response
 }
 
 fn content_type(text: &str) -> Result<String, InvalidValue> {
@@ -108,7 +116,7 @@ mod tests {
         for (keys, message) in [
             ("respond = { body = \"x\" }", "`routes[1].respond.status` is missing"),
             ("respond = { status = 100 }", "must be from 200 to 599"),
-            ("respond = { status = 204, body = \"x\" }", "an response with 204 has no body"),
+            ("respond = { status = 204, body = \"x\" }", "a response with 204 has no body"),
             ("respond = { status = 200, body_file = \"no/such\" }", "cannot be read"),
             ("respond = { status = 200, body = \"x\", body_file = \"Cargo.toml\" }", "is given too"),
             ("respond = { status = 200, content_type = \"text\" }", "is not a media type"),

@@ -1,14 +1,9 @@
 //! `request_headers` and `response_headers` of a route.
 
 use super::super::identity_headers::{self, DEFAULTS, fold};
+use super::super::prelude::*;
 use super::super::upstream_assertion;
 use super::template;
-use crate::config::declaration::{Declared, Key, KeyInfo, Shape, TableShape, section};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, InvalidValue, quoted, refused};
-use crate::config::sections::ClaimFormat;
-use crate::config::settings::{HeaderEdits, HeaderLine, ValuePart};
-use crate::config::table::Table;
 use crate::http1::HeaderKind;
 
 /// The direction of the edited messages.

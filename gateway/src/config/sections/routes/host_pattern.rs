@@ -2,9 +2,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::super::prelude::*;
 use super::super::upstreams::is_host;
-use crate::config::entry::{InvalidValue, quoted, refused};
-use crate::config::settings::HostPattern;
 
 /// The name without port, in lower case; an IPv6 address keeps its brackets.
 pub(super) fn parse(text: &str) -> Result<HostPattern, InvalidValue> {

@@ -2,11 +2,8 @@
 
 use http::StatusCode;
 
+use super::super::prelude::*;
 use super::template;
-use crate::config::declaration::{integer, section, text};
-use crate::config::entry::{InvalidValue, quoted, refused};
-use crate::config::settings::{LocationPart, Redirect};
-use crate::config::table::Table;
 use crate::http1::Host;
 
 /// An example.
@@ -15,28 +12,51 @@ pub(super) const EXAMPLE: &str = "redirect = { to = \"https://new.example{path}{
 const STATUSES: [u16; 5] = [301, 302, 303, 307, 308];
 
 section! {
-    /// A redirect.
-    pub(super) struct RedirectKeys {
+    /// A redirect. Whatever the request, it leads to the configured host, or to a path.
+    pub struct Redirect {
         /// A URL or a path, with {path}, {below}, {query} and, on routes with hosts, {host} of the request.
-        to: Option<Vec<LocationPart>> = text(location)
-            .required("write it like redirect = { to = \"https://new.example{path}{query}\" }")
-            .example("\"https://new.example{path}{query}\"");
+        to: Vec<LocationPart> = or_default(
+            text(location)
+                .required("write it like redirect = { to = \"https://new.example{path}{query}\" }")
+                .example("\"https://new.example{path}{query}\""),
+        );
         /// 301, 302, 303, 307 or 308.
-        status: u16 = integer(300..=399)
+        status: StatusCode = integer::<u16>(300..=399)
             .check(|status, entry| if !STATUSES.contains(status) {
                 entry.error(
                     format!("{status} does not send a client elsewhere"),
                     "308 and 307 keep the method, 301 and 302 may not, 303 makes it GET",
                 );
             })
-            .default("308");
+            .default("308")
+            .into(|status, _| StatusCode::from_u16(status).unwrap_or_default());
     }
 }
 
-impl RedirectKeys {
-    pub(super) fn settings(self) -> Option<Redirect> {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::PERMANENT_REDIRECT);
-        Some(Redirect { to: self.to?, status })
+/// A part of a redirect's location.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LocationPart {
+    /// Text, visible ASCII.
+    Text(String),
+    /// `{path}`: the request's path.
+    Path,
+    /// `{below}`: the request's path without the route's, empty or beginning with a slash.
+    Below,
+    /// `{query}`: empty, or `?` and the query.
+    Query,
+    /// `{host}`: the request's host without port. Only on routes with `hosts`.
+    Host,
+}
+
+impl std::fmt::Display for LocationPart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            LocationPart::Text(text) => text,
+            LocationPart::Path => "{path}",
+            LocationPart::Below => "{below}",
+            LocationPart::Query => "{query}",
+            LocationPart::Host => "{host}",
+        })
     }
 }
 

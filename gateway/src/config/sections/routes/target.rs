@@ -1,26 +1,16 @@
 //! The target of a route: an upstream, a folder, a redirect, or a direct response.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
 use http::StatusCode;
 
-use super::super::files::existing_folder;
 use super::super::path_pattern;
-use super::super::secret::{Secret, SecretSource, given, secret};
+use super::super::prelude::*;
+use super::super::secret::given;
 use super::super::upstreams::unless_zero;
-use super::super::{DAY, HOUR, up_to};
 use super::content_security_policy;
-use super::direct_response::{self, DirectResponse};
-use super::redirect::{self, RedirectKeys};
-use crate::config::declaration::{
-    Key, Section, Shape, TableShape, boolean, duration, flat, inline, integer, section, text, texts,
-};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::did_you_mean::suggest;
-use crate::config::entry::{Entry, InvalidValue, quoted, refused};
-use crate::config::settings::{FixedResponse, Redirect, RouteTarget, UpstreamAuthorization};
-use crate::config::table::Table;
+use super::direct_response;
+pub use super::direct_response::FixedResponse;
+use super::redirect;
+pub use super::redirect::{LocationPart, Redirect};
 
 section! {
     /// The target of a route: one of upstream, static, redirect and respond.
@@ -30,10 +20,11 @@ section! {
         /// a folder, whose files are served,
         r#static: Option<PathBuf> = text(existing_folder).example("\"public\"");
         /// a redirect,
-        redirect: Option<Redirect> = Key::new(Shape::Table(TableShape::of::<RedirectKeys>()), read_redirect)
+        redirect: Option<Redirect> = optional_table::<Redirect>(redirect::EXAMPLE)
             .example("{ to = \"https://new.example{path}{query}\", status = 301 }");
         /// or a direct response.
-        respond: Option<FixedResponse> = Key::new(Shape::Table(TableShape::of::<DirectResponse>()), read_respond)
+        respond: Option<FixedResponse> = optional_table::<FixedResponse>(direct_response::EXAMPLE)
+            .into(direct_response::checked)
             .example("{ status = 503, body = \"Back at noon.\", content_type = \"text/plain\" }");
         /// With a folder: browsers that request a page which is no file get index.html (single-page apps).
         index_fallback: bool = boolean().default("false").example("true");
@@ -127,16 +118,6 @@ impl UpstreamTarget {
     pub fn new_prefix(&self) -> Option<&str> {
         if self.strip_prefix { Some("") } else { self.rewrite_prefix.as_deref() }
     }
-}
-
-fn read_redirect(entry: &Entry<'_>) -> Option<Redirect> {
-    let table = entry.is_given().then(|| entry.table_like(redirect::EXAMPLE)).flatten()?;
-    table.read::<RedirectKeys>().settings()
-}
-
-fn read_respond(entry: &Entry<'_>) -> Option<FixedResponse> {
-    let table = entry.is_given().then(|| entry.table_like(direct_response::EXAMPLE)).flatten()?;
-    table.read::<DirectResponse>().settings(&table)
 }
 
 /// Replaces an invalid target, which has been reported.

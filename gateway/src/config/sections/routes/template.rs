@@ -1,7 +1,6 @@
 //! Templates: text with `{placeholders}`, as in header values and redirects.
 
-use crate::config::did_you_mean::suggest;
-use crate::config::entry::{InvalidValue, quoted, refused};
+use super::super::prelude::*;
 
 /// The parts of `text`: `literal` converts the text between placeholders, `placeholder` the names in braces.
 /// `{{` and `}}` are literal braces.
@@ -30,10 +29,12 @@ pub(in crate::config::sections) fn parts<T>(
             );
         };
         let Some(part) = placeholder(name) else {
-            return Err(InvalidValue {
-                message: format!("unknown placeholder {}", quoted(&format!("{{{name}}}"))),
-                help: suggest("placeholders here", &format!("{{{name}}}"), known),
-            });
+            return Err(InvalidValue::unknown(
+                format!("unknown placeholder {}", quoted(&format!("{{{name}}}"))),
+                "placeholders here",
+                &format!("{{{name}}}"),
+                known,
+            ));
         };
         if !plain.is_empty() {
             parts.push(literal(std::mem::take(&mut plain)));
