@@ -57,6 +57,7 @@ pub(crate) async fn session_of(
                 second_factor: false,
                 key: None,
                 client: context.client_info(),
+                opened_at: None,
             },
         };
         let (token, end) = (refresh_token_of(claims)?, UnixMillis::of_seconds(claims.expires_at()));

@@ -118,7 +118,8 @@ pub(super) async fn open_session(
         settled.await?;
         return Err(change_required(context, user, second_factor));
     }
-    let new = NewSession { second_factor, key: key.map(|key| key.0), ..new_session(context, user) };
+    let (key_bytes, opened_at) = (key.map(|key| key.0), Some(now_millis()));
+    let new = NewSession { second_factor, key: key_bytes, opened_at, ..new_session(context, user) };
     let sessions = &context.worker.gateway.sessions;
     let opening = sessions.open(new, context.now_millis);
     // Concurrently, so that they share an fsync.
@@ -233,6 +234,7 @@ pub(super) fn new_session(context: &RequestContext, user: &User) -> NewSession {
         second_factor: false,
         key: None,
         client: context.client_info(),
+        opened_at: None,
     }
 }
 

@@ -84,12 +84,16 @@ pub struct NewSession {
     pub key: Option<[u8; 32]>,
     /// The client that logs in.
     pub client: ClientInfo,
+    /// When it is opened, where that is later than its request: of concurrent logins, the one that opens its session last is the
+    /// one too many, however long each password took.
+    pub opened_at: Option<UnixMillis>,
 }
 
 impl NewSession {
     /// The session as it is stored first.
     fn into_session(self, token: TokenId, now: UnixMillis, expires_at: UnixMillis) -> Session {
-        let NewSession { subject, username, credential, second_factor, key, client } = self;
+        let NewSession { subject, username, credential, second_factor, key, client, opened_at } = self;
+        let now = opened_at.map_or(now, |opened_at| opened_at.max(now));
         let mut session = Session::open(subject, username, credential, token, now, expires_at);
         (session.key, session.client) = (key, client);
         if second_factor {

@@ -37,5 +37,6 @@ pub(super) fn new_session(subject: &str) -> NewSession {
         second_factor: false,
         key: None,
         client: ClientInfo::default(),
+        opened_at: None,
     }
 }

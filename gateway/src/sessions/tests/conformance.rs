@@ -360,6 +360,9 @@ async fn a_user_with_too_many_sessions_loses_the_oldest_or_is_refused(bench: Ben
     let refused = sessions.open(new_session("1"), at(5)).await;
     assert!(matches!(refused, Err(OpenSessionError::TooMany)));
     assert_eq!(ids(sessions.list(Some("1"), at(6)).await.unwrap()), [opened[2], opened[1]]);
+    // Its request came before the others, and its password took longer.
+    let late = NewSession { opened_at: Some(at(6)), ..new_session("1") };
+    assert!(matches!(sessions.open(late, at(0)).await, Err(OpenSessionError::TooMany)));
     sessions.open(new_session("2"), at(7)).await.unwrap();
     assert_eq!(sessions.list(None, at(8)).await.unwrap().len(), 3);
 }

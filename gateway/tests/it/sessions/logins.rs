@@ -3,7 +3,7 @@
 use std::thread;
 
 use super::{config, is_long};
-use crate::fixture::{Gateway, PASSWORD, RedisServer, Reply, Upstream, login, users_file};
+use crate::fixture::{Gateway, PASSWORD, RedisServer, Reply, Upstream, login, until_not_busy, users_file};
 
 /// So many logins at a time, each of the name that it is given the number for.
 fn together(
@@ -133,4 +133,28 @@ fn the_time_of_a_login_does_not_reveal_whether_the_name_exists() {
     // Five standard errors.
     let bound = 5.0 * 0.41 / (count as f64).sqrt();
     assert!((auc - 0.5).abs() < bound, "{auc}");
+}
+
+/// Some passwords take longer than others, so that sessions are not opened in the order of the requests.
+#[test]
+fn parallel_logins_at_two_instances_never_pass_the_limit_of_sessions() {
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let more = format!(
+        "[sessions]\nmax_per_user = 3\nwhen_full = \"refuse\"\n[tokens]\nissuer = \"https://login.test\"\nalgorithm = \"HS256\"\n\
+         secret = \"Wm8qT1xJz0vKc4RyN7uPb2eLh6sDf9gA\"\n[store]\nkind = \"redis\"\n[store.redis]\nurl = \"{}\"",
+        redis.url()
+    );
+    let users = users_file(&[("1", "alice", PASSWORD, &["user"])]);
+    let gateways = [(); 2].map(|()| Gateway::start_with(&config(&upstream, &more), &users, &[]));
+    let replies: Vec<Reply> = thread::scope(|scope| {
+        let logins = (0..12).map(|n| {
+            let address = gateways[n % 2].address;
+            scope.spawn(move || until_not_busy(|| login(address, "alice", PASSWORD)))
+        });
+        let logins: Vec<_> = logins.collect();
+        logins.into_iter().map(|login| login.join().unwrap()).collect()
+    });
+    let opened = replies.iter().filter(|reply| reply.status == 200).count();
+    let refused = replies.iter().filter(|reply| reply.status == 403 && reply.code() == "too_many_sessions");
+    assert_eq!((opened, refused.count()), (3, 9), "{replies:?}");
 }
