@@ -1,11 +1,13 @@
 /**
- * The page: four views over one token client. What is shown always follows from the tokens in the storage.
+ * The page: five views over one token client. What is shown always follows from the tokens in the storage.
  * @module
  */
 
 import { ApiError, AuthClient, NetworkError, SecondFactorRequired } from "./auth-client/src/index.js";
+import { ChangeView } from "./change-view.js";
 import { CodeView } from "./code-view.js";
 import { element } from "./element.js";
+import { Latest } from "./latest.js";
 import { PasswordView } from "./password-view.js";
 import { ProveView } from "./prove-view.js";
 import { SecondFactorView } from "./second-factor-view.js";
@@ -39,6 +41,8 @@ const view = {
   loginRetry: element("login-retry", HTMLButtonElement),
   codeStep: element("code-step", HTMLElement),
   codeTitle: element("code-title", HTMLElement),
+  changeStep: element("change-step", HTMLElement),
+  changeTitle: element("change-title", HTMLElement),
   success: element("success", HTMLElement),
   welcome: element("welcome", HTMLElement),
   message: element("message", HTMLElement),
@@ -92,15 +96,31 @@ const prove = new ProveView({
 
 const codeStep = new CodeView({ client, explain: explainLogin, onDone: start, onEnded: (notice) => showLogin(notice) });
 
-/** Counts what is asked for, so that a late answer is not shown to somebody who has since asked for something else. */
-let turn = 0;
+const changeStep = new ChangeView({
+  client,
+  explain: explainProof,
+  onChanged: logInWithNewPassword,
+  onEnded: (notice) => showLogin(notice),
+});
 
-/** @param {"waiting" | "login" | "codeStep" | "success"} name */
+/** What the visitor does on the whole: calls, logins, logouts. */
+const latest = new Latest();
+
+/** What the gateway has for the visitor's account. @type {Promise<string[]>} */
+let features = Promise.resolve([]);
+
+/** @param {"waiting" | "login" | "codeStep" | "changeStep" | "success"} name */
 function show(name) {
-  const all = /** @type {const} */ (["waiting", "login", "codeStep", "success"]);
-  for (const other of all) view[other].hidden = other !== name;
+  const titles = {
+    waiting: view.waitingTitle,
+    login: null,
+    codeStep: view.codeTitle,
+    changeStep: view.changeTitle,
+    success: view.welcome,
+  };
+  for (const other of /** @type {(keyof typeof titles)[]} */ (Object.keys(titles))) view[other].hidden = other !== name;
   if (name !== "codeStep") codeStep.end();
-  const titles = { waiting: view.waitingTitle, login: null, codeStep: view.codeTitle, success: view.welcome };
+  if (name !== "changeStep") changeStep.end();
   const title = titles[name]?.textContent ?? "Log in";
   document.title = `${title} – auth-gateway`;
 }
@@ -153,6 +173,7 @@ function explainProof(error) {
  */
 function explain(error) {
   if (error instanceof NetworkError) return error.apiError ? explain(error.apiError) : "Cannot reach server.";
+  if (error instanceof ApiError && error.code === "account_locked") return explainLock(error);
   return error instanceof ApiError ? error.message : "An unexpected error occurred.";
 }
 
@@ -165,10 +186,13 @@ function explainLogin(error) {
   if (!(error instanceof ApiError)) return explain(error);
   if (error.code === "invalid_code" || error.code === "mfa_token_expired") return error.message;
   if (error.status === 401) return "Invalid username or password.";
-  if (error.status === 403 && ["account_locked", ""].includes(error.code)) {
-    return `Account temporarily locked. Please try again later.${whenAgain(error.retryAfter)}`;
-  }
+  if (error.status === 403 && error.code === "") return explainLock(error);
   return explain(error);
+}
+
+/** @param {ApiError} error */
+function explainLock(error) {
+  return `Account temporarily locked. Please try again later.${whenAgain(error.retryAfter)}`;
 }
 
 /** @param {number | null} seconds */
@@ -191,7 +215,7 @@ function duration(seconds) {
 
 /** @param {string} [notice] */
 function showLogin(notice = "") {
-  turn += 1;
+  latest.begin();
   say(view.flash, notice);
   sayLoginError("");
   view.form.reset();
@@ -249,6 +273,7 @@ view.form.addEventListener("submit", async (event) => {
     await start();
   } catch (error) {
     if (error instanceof SecondFactorRequired) return askForCode(error);
+    if (error instanceof ApiError && error.code === "password_change_required") return askForChange(username, error);
     const isOutage = error instanceof NetworkError;
     if (!isOutage) view.password.value = "";
     if (error instanceof ApiError && error.status === 401) markInvalid([view.username, view.password]);
@@ -268,6 +293,32 @@ function askForCode(step) {
   codeStep.focus();
 }
 
+/** @param {string} username @param {ApiError} refusal */
+function askForChange(username, refusal) {
+  view.form.reset();
+  changeStep.begin(username, refusal.factors.length > 0);
+  show("changeStep");
+  changeStep.focus();
+}
+
+/**
+ * @param {string} username
+ * @param {string} password
+ * @param {AbortSignal} signal
+ */
+async function logInWithNewPassword(username, password, signal) {
+  try {
+    await client.login(username, password, { signal });
+    await start();
+  } catch (error) {
+    if (signal.aborted) return;
+    if (error instanceof SecondFactorRequired) return askForCode(error);
+    // It is another one whatever keeps the visitor from logging in with it.
+    showLogin("Your password is changed. Please log in with the new one.");
+    sayLoginError(explainLogin(error), false);
+  }
+}
+
 /* The success view. */
 
 /**
@@ -275,8 +326,7 @@ function askForCode(step) {
  * @param {(why: string, isOutage: boolean) => void} showFailure for a failure that leaves the visitor logged in
  */
 async function call(showFailure) {
-  turn += 1;
-  const mine = turn;
+  const isLatest = latest.begin();
   try {
     const response = await client.fetch("/protected");
     if (!response.ok) {
@@ -286,11 +336,11 @@ async function call(showFailure) {
     }
     /** @type {{message?: unknown}} */
     const body = await response.json();
-    if (mine !== turn) return;
+    if (!isLatest()) return;
     if (client.hasTokens) welcome(typeof body.message === "string" ? body.message : "");
     else showLogin(SESSION_ENDED);
   } catch (error) {
-    if (mine !== turn) return;
+    if (!isLatest()) return;
     if (!client.hasTokens) showLogin(SESSION_ENDED);
     else if (error instanceof ApiError && error.code === "insufficient_user_authentication") await stepUp(error);
     else showFailure(explain(error), error instanceof NetworkError || isOutage(error));
@@ -315,14 +365,19 @@ function welcome(message) {
   show("success");
   if (arriving) {
     view.welcome.focus();
-    sessions.load();
-    factor.hide();
-    factor.load();
     // Nothing of somebody who was here before.
-    tokens.hide();
-    tokens.load();
-    if (gateway["password"] === "change") password.show();
+    for (const part of [factor, tokens, password]) part.hide();
+    features = sessions.load();
+    void showFeatures();
   }
+}
+
+/** Shows what the gateway has for the visitor's account. */
+async function showFeatures() {
+  const has = await features;
+  if (has.includes("mfa")) void factor.load();
+  if (has.includes("personal_tokens")) void tokens.load();
+  if (has.includes("password_change")) password.show();
 }
 
 /**
@@ -333,7 +388,7 @@ async function stepUp(refusal) {
   welcome("");
   saySuccessError(refusal.message);
   // Whoever has no second factor sets one up below.
-  await prove.show(refusal);
+  await prove.show(refusal, (await features).includes("mfa"));
 }
 
 /** Shows the token that is in the storage now. */
@@ -406,12 +461,12 @@ view.successRetry.addEventListener("click", async () => {
 async function logOut() {
   const ended = client.logout();
   showLogin();
-  const mine = turn;
+  const isLatest = latest.current();
   const outcome = await ended.then(
     () => "You are logged out.",
     () => "You are logged out here, but the session could not be ended at the server: it ends there by itself.",
   );
-  if (mine === turn) say(view.flash, outcome);
+  if (isLatest()) say(view.flash, outcome);
 }
 
 view.logout.addEventListener("click", logOut);
@@ -448,10 +503,11 @@ view.retry.addEventListener("click", start);
 
 // Here, or in another tab, somebody has logged in or out, or the token was renewed.
 client.addEventListener("change", () => {
-  if (view.loginButton.disabled || codeStep.isBusy) return;
+  if (view.loginButton.disabled || codeStep.isBusy || changeStep.isBusy) return;
   const isWorking = !view.waiting.hidden && view.outage.hidden;
   if (!client.hasTokens) {
-    if (view.login.hidden && view.codeStep.hidden && !isWorking) showLogin(SESSION_ENDED);
+    const isLoggingIn = [view.login, view.codeStep, view.changeStep].some((step) => !step.hidden);
+    if (!isLoggingIn && !isWorking) showLogin(SESSION_ENDED);
     sessions.hide();
     tokens.hide();
     factor.hide();

@@ -128,7 +128,8 @@ export class CodeView {
   /** @param {unknown} error */
   #fail(error) {
     const isOutage = error instanceof NetworkError;
-    if (error instanceof ApiError && error.code === "mfa_token_expired") return this.#onEnded(this.#explain(error));
+    const isOver = error instanceof ApiError && ["mfa_token_expired", "password_change_required"].includes(error.code);
+    if (isOver) return this.#onEnded(this.#explain(error));
     if (!isOutage) this.#code.value = "";
     this.#say(this.#explain(error), isOutage);
     (isOutage ? this.#retry : this.#code).focus();

@@ -46,9 +46,10 @@ export class ProveView {
   /**
    * Asks for what the visitor has; for nothing where it takes a second factor that is not set up.
    * @param {ApiError} refusal
+   * @param {boolean} hasFactors whether the gateway has second factors
    */
-  async show(refusal) {
-    const status = await this.#client.secondFactor.status().catch(() => null);
+  async show(refusal, hasFactors) {
+    const status = hasFactors ? await this.#client.secondFactor.status().catch(() => null) : null;
     this.#isCode = status?.totp === true;
     if (!this.#isCode && /acr_values=/.test(refusal.challenge)) return;
     this.hide();

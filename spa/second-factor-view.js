@@ -5,6 +5,7 @@
 
 import { ApiError, NetworkError } from "./auth-client/src/index.js";
 import { element } from "./element.js";
+import { Latest } from "./latest.js";
 
 /** @typedef {"begin" | "confirm" | "manage"} Form */
 
@@ -33,8 +34,7 @@ export class SecondFactorView {
   #recovery = element("recovery", HTMLElement);
   #codes = element("recovery-codes", HTMLElement);
   #isBusy = false;
-  /** Counts what is asked for, so that a late answer is not shown to somebody else. */
-  #turn = 0;
+  #latest = new Latest();
 
   /**
    * @param {object} options
@@ -61,22 +61,17 @@ export class SecondFactorView {
   }
 
   hide() {
-    this.#turn += 1;
+    this.#latest.begin();
     this.#section.hidden = true;
     this.#show(null, "");
   }
 
   /** Shows what is set up. */
   async load() {
-    this.#turn += 1;
-    const mine = this.#turn;
-    let status = null;
-    try {
-      status = await this.#client.secondFactor.status();
-    } catch {
-      // It is beside what the visitor came for, whose own call says what is wrong.
-    }
-    if (mine !== this.#turn) return;
+    const isLatest = this.#latest.begin();
+    // A failure is beside what the visitor came for, whose own call says what is wrong.
+    const status = await this.#client.secondFactor.status().catch(() => null);
+    if (!isLatest()) return;
     this.#section.hidden = status === null;
     if (status !== null) this.#showStatus(status);
   }
@@ -123,12 +118,12 @@ export class SecondFactorView {
     this.#say("");
     this.#isBusy = true;
     this.#forms[form].setAttribute("aria-busy", "true");
-    const mine = this.#turn;
+    const isLatest = this.#latest.current();
     try {
       const show = await this.#act(form, button, value);
-      if (mine === this.#turn) show();
+      if (isLatest()) show();
     } catch (error) {
-      if (mine !== this.#turn) return;
+      if (!isLatest()) return;
       if (!this.#client.hasTokens) return this.#onEnded();
       this.#fail(error, field);
     } finally {

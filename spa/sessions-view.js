@@ -4,6 +4,7 @@
  */
 
 import { element } from "./element.js";
+import { Latest } from "./latest.js";
 import { item, itemButton, line, time } from "./list-item.js";
 
 /** @typedef {import("./auth-client/src/index.js").SessionInfo} SessionInfo */
@@ -17,8 +18,7 @@ export class SessionsView {
   #list = element("session-list", HTMLElement);
   #error = element("sessions-error", HTMLElement);
   #everywhere = element("logout-all", HTMLElement);
-  /** Counts the loads, so that a late answer is not shown after a newer one, or to somebody else. */
-  #turn = 0;
+  #latest = new Latest();
 
   /**
    * @param {object} options
@@ -36,25 +36,24 @@ export class SessionsView {
   }
 
   hide() {
-    this.#turn += 1;
+    this.#latest.begin();
     this.#section.hidden = true;
     this.#list.replaceChildren();
   }
 
+  /**
+   * Shows the sessions.
+   * @returns {Promise<string[]>} what else the gateway has for the visitor's account; nothing if it is too late to show that
+   */
   async load() {
-    this.#turn += 1;
-    const mine = this.#turn;
-    /** @type {SessionInfo[] | null} */
-    let sessions = null;
-    try {
-      sessions = await this.#client.sessions();
-    } catch {
-      // It is beside what the visitor came for, whose own call says what is wrong.
-    }
-    if (mine !== this.#turn) return;
-    this.#section.hidden = sessions === null;
+    const isLatest = this.#latest.begin();
+    // A failure is beside what the visitor came for, whose own call says what is wrong.
+    const account = await this.#client.account().catch(() => null);
+    if (!isLatest()) return [];
+    this.#section.hidden = account === null;
     this.#say("");
-    this.#list.replaceChildren(...(sessions ?? []).map((session) => this.#item(session)));
+    this.#list.replaceChildren(...(account?.sessions ?? []).map((session) => this.#item(session)));
+    return account?.features ?? [];
   }
 
   /** @param {SessionInfo} session */

@@ -6,6 +6,7 @@
 
 import { ApiError } from "./auth-client/src/index.js";
 import { element } from "./element.js";
+import { Latest } from "./latest.js";
 import { item, itemButton, line, time } from "./list-item.js";
 
 /** @typedef {import("./auth-client/src/index.js").PersonalToken} PersonalToken */
@@ -30,8 +31,7 @@ export class TokensView {
   #roles = element("token-roles", HTMLElement);
   #routes = element("token-routes", HTMLInputElement);
   #button = element("token-button", HTMLButtonElement);
-  /** Counts the loads, so that a late answer is not shown after a newer one, or to somebody else. */
-  #turn = 0;
+  #latest = new Latest();
 
   /**
    * @param {object} options
@@ -51,7 +51,7 @@ export class TokensView {
   }
 
   hide() {
-    this.#turn += 1;
+    this.#latest.begin();
     this.#section.hidden = true;
     this.#list.replaceChildren();
     this.#form.reset();
@@ -60,16 +60,10 @@ export class TokensView {
   }
 
   async load() {
-    this.#turn += 1;
-    const mine = this.#turn;
-    /** @type {PersonalToken[] | null} */
-    let tokens = null;
-    try {
-      tokens = await this.#client.personalTokens();
-    } catch {
-      // It is beside what the visitor came for, whose own call says what is wrong.
-    }
-    if (mine !== this.#turn) return;
+    const isLatest = this.#latest.begin();
+    // A failure is beside what the visitor came for, whose own call says what is wrong.
+    const tokens = await this.#client.personalTokens().catch(() => null);
+    if (!isLatest()) return;
     if (this.#section.hidden) this.#offerRoles();
     this.#section.hidden = tokens === null;
     this.#say("");

@@ -290,6 +290,7 @@ pub(crate) mod test_support {
             expires_at,
             session_expires_at,
             key: None,
+            cookie_session: false,
         };
         let claims = verifier.verify(&issuer.issue(request).unwrap(), TokenType::Access, NOW).unwrap();
         Rc::new(Identity::new(claims, &IdentityHeaders::new(&[], std::iter::empty())).unwrap())

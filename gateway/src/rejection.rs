@@ -343,6 +343,7 @@ rejections! {
     }, refusal.problem.detail();
     DpopTokenAsBearer => Code::InvalidToken, "the token is bound to a key: it needs the scheme DPoP and a proof";
     DpopTokenUnbound => Code::InvalidToken, "the token is bound to no key, and this needs one that is";
+    CookieOfClient => Code::InvalidToken, "the token in the cookie is bound to no key and was not issued by the sign-in page, and this needs one that is or was";
     DpopBasic => Code::InvalidToken, "HTTP Basic proves no possession of a key, and this needs a token that is bound to one";
     DpopKeyMismatch => Code::InvalidToken, "the token is bound to another key than the proof was made with";
     DpopReplaysFull => Code::Overloaded, "too many proofs at once";
@@ -388,8 +389,11 @@ rejections! {
     PasswordNotChangeable => Code::PasswordNotChangeable,
         "the user's source is read-only, so the password is changed where the users are kept";
     PasswordConflict => Code::PasswordConflict, "the password was changed meanwhile";
-    PasswordChangeRequired => Code::PasswordChangeRequired,
-        "the password is right, and has to be changed: POST {prefix}/password with username, current_password and new_password";
+    /// Whether the change takes a code as well.
+    PasswordChangeRequired(with_code: bool) => Code::PasswordChangeRequired, match with_code {
+        false => "the password is right, and has to be changed: POST {prefix}/password with username, current_password and new_password",
+        true => "the password is right, and has to be changed: POST {prefix}/password with username, current_password, new_password and a code",
+    };
     /// With the token of the login's next step.
     SecondFactorRequired(token: MfaToken) => Code::MfaRequired,
         "the password is right, and a code is needed: POST {prefix}/login/totp with mfa_token and code";
@@ -789,6 +793,8 @@ impl Rejection {
         if let Rejection::SecondFactorRequired(token) = self {
             problem["mfa_token"] = token.as_str().into();
             problem["expires_in"] = MFA_TOKEN_SECONDS.into();
+        }
+        if matches!(self, Rejection::SecondFactorRequired(_) | Rejection::PasswordChangeRequired(true)) {
             problem["factors"] = json!(["totp", "recovery_code"]);
         }
         problem.to_string().into_bytes()

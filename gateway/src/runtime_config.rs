@@ -13,7 +13,7 @@ use tokio_rustls::rustls::ServerConfig;
 use crate::admission::RequestView;
 use crate::browser::Browser;
 use crate::browser::branding::BrandingError;
-use crate::config::{Endpoint, Settings, UpstreamAssertion};
+use crate::config::{Dpop, Endpoint, Settings, UpstreamAssertion};
 use crate::identity::IdentityHeaders;
 use crate::issuers::{IssuerError, Issuers};
 use crate::response::header_value;
@@ -64,6 +64,8 @@ pub(crate) struct RuntimeConfig {
     pub(crate) sealer: Arc<Sealer>,
     /// Whether access tokens say when and how the user proved the identity.
     pub(crate) tells_authentication: bool,
+    /// Whether some route refuses tokens that are bound to no key.
+    pub(crate) requires_possession: bool,
 }
 
 /// Why a configuration cannot be used.
@@ -188,6 +190,10 @@ impl RuntimeConfig {
         );
         let routes = routes.map_err(|source| RuntimeConfigError::Static { path: failed_root, source })?;
         let routes = routes.with_issuers(&settings.routes, &settings.issuers);
+        let browser = Browser::new(&settings)?.map(Arc::new);
+        for warning in browser.iter().flat_map(|browser| browser.pages.warnings()) {
+            tracing::warn!("{warning}");
+        }
         let issuers = Issuers::new(&settings.issuers, last.map(|last| &*last.issuers), now)?;
         let claims_of_routes =
             settings.routes.iter().flat_map(|route| route.request_headers.names_of_claims());
@@ -198,7 +204,7 @@ impl RuntimeConfig {
             routes: Arc::new(routes),
             endpoints: Arc::new(Endpoints::new(&settings)),
             cors: Arc::new(CorsPolicies::new(&settings.cors, &settings.routes, settings.tokens.dpop_nonce)),
-            browser: Browser::new(&settings)?.map(Arc::new),
+            browser,
             via: Arc::new(Via::new(&settings.server.name, settings.server.via)),
             identity_headers: Arc::new(IdentityHeaders::new(&settings.identity_headers, reserved)),
             issuer,
@@ -215,6 +221,8 @@ impl RuntimeConfig {
             keys,
             sealer: Arc::new(Sealer::new(settings.mfa.secret.as_ref().map(|secret| secret.as_slice()))),
             tells_authentication: settings.asks_authentication(),
+            requires_possession: settings.tokens.dpop == Dpop::Required
+                || settings.routes.iter().any(|route| route.dpop == Some(Dpop::Required)),
             settings,
         })
     }

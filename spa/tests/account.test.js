@@ -13,10 +13,12 @@ import { fileURLToPath } from "node:url";
 import { SCREENSHOTS } from "./browser.js";
 import { Gateway, PASSWORD, login as requestLogin, until } from "./gateway.js";
 import { LOOKS, assertAccessible, assertAccessibleInEveryLook } from "./looks.js";
-import { browser, focused, logIn, page, storedTokens, submit } from "./page.js";
+import { browser, count, focused, hold, logIn, page, storedTokens, submit } from "./page.js";
 
 const SPA = fileURLToPath(new URL("..", import.meta.url));
 const NEW = "a violet armadillo";
+/** @type {Record<string, string[]>} */
+const NAMES = Object.fromEntries("alice bob carol dora erin faye gina hugo ines jack kate".split(" ").map((name) => [name, []]));
 
 /** @type {Gateway} */
 let gateway;
@@ -42,7 +44,7 @@ path = "/"
 static = ${JSON.stringify(SPA)}
 access = "public"
 `;
-  gateway = await Gateway.startWith(config, { alice: [], bob: [], carol: [], dora: [], erin: [], faye: [], gina: [] });
+  gateway = await Gateway.startWith(config, NAMES);
 });
 after(() => gateway?.stop());
 
@@ -64,15 +66,10 @@ function totp(secret, ahead) {
   return String(number % 1_000_000).padStart(6, "0");
 }
 
-/**
- * Opens the page with an attribute as an operator writes it.
- * @param {string} attribute
- */
-async function open(attribute) {
+/** Opens the page, with the Trusted Types that the shipped policy asks for. */
+async function open() {
   await page.route(`${gateway.url}/`, async (route) => {
-    const html = await readFile(`${SPA}/index.html`, "utf8");
-    const body = html.replace(attribute.replace(/".*"/, '""'), attribute);
-    // With the Trusted Types that the shipped policy asks for.
+    const body = await readFile(`${SPA}/index.html`, "utf8");
     const headers = { "Content-Security-Policy": "require-trusted-types-for 'script'" };
     await route.fulfill({ contentType: "text/html", body, headers });
   });
@@ -91,6 +88,20 @@ async function post(access, path, body) {
   return (await fetch(gateway.url + path, { method: "POST", headers, body: JSON.stringify(body) })).json();
 }
 
+/** Requires another password of a user, and waits until that counts. @param {string} name */
+async function requireChange(name) {
+  await gateway.command(["users", "require-change", name]);
+  await until(async () => (await login(name, PASSWORD)).code === "password_change_required", "it is required");
+}
+
+/** Fills in the step of a required change and sends it. @param {string} current @param {string} next @param {string} again */
+async function change(current, next, again) {
+  await page.fill("#change-current", current);
+  await page.fill("#change-new", next);
+  await page.fill("#change-repeat", again);
+  await page.click("#change-button");
+}
+
 /** Sends the code of the second step. @param {string} code */
 async function sendCode(code) {
   await page.fill("#code", code);
@@ -102,7 +113,7 @@ const codeError = (text) => page.waitForSelector(`#code-failure:not([hidden]) #c
 
 describe("the page", () => {
   test("an app is set up, asked for at the login, and removed", async () => {
-    await open("");
+    await open();
     await logIn("erin");
     await page.waitForSelector("#factor-begin:not([hidden])");
     const other = await login("erin", PASSWORD);
@@ -187,7 +198,7 @@ describe("the page", () => {
   });
 
   test("a route that asks for a second factor or a recent login gets it", async () => {
-    await open("");
+    await open();
     // The page's call goes to such routes of the real gateway.
     let path = "/strong";
     await page.route(`${gateway.url}/protected`, async (route) => {
@@ -232,7 +243,7 @@ describe("the page", () => {
   });
 
   test("too many wrong codes lock the name, and a step that took too long leads back to the login", async () => {
-    await open("");
+    await open();
     const { access } = await login("faye", PASSWORD);
     const { secret } = await post(access, "/mfa/totp", { current_password: PASSWORD });
     await post(access, "/mfa/totp/confirm", { code: totp(secret, -1) });
@@ -264,14 +275,15 @@ describe("the page", () => {
   });
 
   test("the password is changed, and the page goes on", async () => {
-    await open('data-password="change"');
+    await open();
     await logIn();
+    await page.waitForSelector("#password-change:not([hidden])");
     const other = await login("alice", PASSWORD);
     /** @param {string} current @param {string} next @param {string} again */
     const change = async (current, next, again) => {
-      await page.fill("#current-password", current);
-      await page.fill("#new-password", next);
-      await page.fill("#repeat-password", again);
+      await page.fill("#password-current", current);
+      await page.fill("#password-new", next);
+      await page.fill("#password-repeat", again);
       await page.click("#password-button");
     };
     /** @param {string} current @param {string} next @param {string} again @param {string} error */
@@ -286,7 +298,7 @@ describe("the page", () => {
     await assertAccessibleInEveryLook(page, "password-view", 10);
     await change(PASSWORD, NEW, NEW);
     await page.waitForSelector("#password-notice:not([hidden])");
-    assert.equal(await page.inputValue("#current-password"), "");
+    assert.equal(await page.inputValue("#password-current"), "");
     const [ended, goesOn] = [other.access, await page.evaluate(() => localStorage.getItem("access_token") ?? "")];
     const status = async (/** @type {string} */ token) =>
       (await fetch(`${gateway.url}/app`, { headers: { Authorization: `Bearer ${token}` } })).status;
@@ -295,14 +307,76 @@ describe("the page", () => {
     assert.equal((await login("alice", NEW)).status, 200);
   });
 
-  test("without the attribute there is no form", async () => {
-    await page.route(`${gateway.url}/protected`, (route) => route.fulfill({ json: { message: "Hello" } }));
-    await page.goto(gateway.url);
-    const listed = page.waitForResponse(`${gateway.url}/tokens`);
-    await logIn("bob");
-    assert.equal((await listed).status(), 404);
-    assert.ok(await page.isHidden("#password-change"));
-    assert.ok(await page.isHidden("#tokens"), "there are no tokens for programs here");
+  test("a password that has to be changed is asked for at the login, and the new one logs in", async () => {
+    await requireChange("hugo");
+    await open();
+    await submit("hugo", PASSWORD);
+    await page.waitForSelector("#change-step:not([hidden])");
+    assert.deepEqual([await focused(), await page.title()], ["change-current", "Change your password – auth-gateway"]);
+    assert.deepEqual([await page.inputValue("#password"), await page.inputValue("#change-username")], ["", "hugo"]);
+    assert.ok(await page.isHidden("#change-code-field"), "there is no second factor");
+    await assertAccessibleInEveryLook(page, "change-view", 10);
+    for (const [current, next, again, error, focus] of /** @type {const} */ ([
+      ["", "", "", "All three passwords are required.", "change-current"],
+      [PASSWORD, NEW, "another", "differ", "change-repeat"],
+      ["wrong", NEW, NEW, "The current password is wrong.", "change-current"],
+      [PASSWORD, "short", "short", "at least 8 characters", "change-new"],
+      [PASSWORD, "password1", "password1", "common", "change-new"],
+      [PASSWORD, PASSWORD, PASSWORD, "is the old one", "change-new"],
+    ])) {
+      await change(current, next, again);
+      await page.waitForSelector(`#change-error:not([hidden]):has-text("${error}")`);
+      assert.equal(await focused(), focus, error);
+      assert.notEqual(await page.$(`#${focus}[aria-invalid=true]`), null, error);
+    }
+    await assertAccessibleInEveryLook(page, "change-view-failed", 10);
+    // Sent once, however often the key is pressed, and again after an outage.
+    const changes = count("/password");
+    await page.route("**/password", (route) => route.abort("connectionrefused"));
+    await change(PASSWORD, NEW, NEW);
+    await page.waitForSelector("#change-error:has-text('Cannot reach server.')");
+    assert.equal(await focused(), "change-button");
+    await page.unroute("**/password");
+    const release = await hold("/password", "answer");
+    await page.keyboard.press("Enter");
+    await page.waitForSelector("#change-button:disabled");
+    await page.focus("#change-new");
+    await page.keyboard.press("Enter");
+    release();
+    await page.waitForSelector("#success:not([hidden])");
+    assert.equal(changes.requests, 2);
+    assert.equal(await page.textContent("#welcome"), "Welcome, hugo");
+    assert.equal(await page.inputValue("#change-new"), "", "it does not stay in the page");
+    assert.equal((await login("hugo", PASSWORD)).status, 401);
+  });
+
+  test("a required change is left by the way back, and takes a code where a second factor is set up", async () => {
+    const { access } = await login("ines", PASSWORD);
+    const { secret } = await post(access, "/mfa/totp", { current_password: PASSWORD });
+    const { recovery_codes } = await post(access, "/mfa/totp/confirm", { code: totp(secret, -1) });
+    await requireChange("ines");
+    await open();
+    await submit("ines", PASSWORD);
+    await page.waitForSelector("#change-step:not([hidden])");
+    await page.click("#change-cancel");
+    await page.waitForSelector("#login:not([hidden])");
+    await submit("ines", PASSWORD);
+    await page.waitForSelector("#change-code-field:not([hidden])");
+    await change(PASSWORD, NEW, NEW);
+    await page.waitForSelector("#change-error:has-text('the code are required')");
+    assert.equal(await focused(), "change-code");
+    await page.fill("#change-code", "000000");
+    await page.click("#change-button");
+    await page.waitForSelector("#change-error:has-text('wrong')");
+    assert.deepEqual([await focused(), await page.inputValue("#change-code")], ["change-code", ""]);
+    // A new password that is refused uses up no code.
+    await page.fill("#change-code", recovery_codes[0]);
+    await change(PASSWORD, "short", "short");
+    await page.waitForSelector("#change-error:has-text('at least 8 characters')");
+    await change(PASSWORD, NEW, NEW);
+    await page.waitForSelector("#code-step:not([hidden])");
+    await sendCode(totp(secret, 0));
+    await page.waitForSelector("#success:not([hidden])");
   });
 });
 
@@ -317,6 +391,9 @@ async function send(page, fields) {
 }
 
 describe("the gateway's pages", () => {
+  /** A recovery code that was not used. */
+  let jacksCode = "";
+
   /** A browser without scripts. */
   async function plain() {
     const context = await browser.newContext({ javaScriptEnabled: false });
@@ -324,8 +401,7 @@ describe("the gateway's pages", () => {
   }
 
   test("a required change leads on to the app, and the account page to another one", async () => {
-    await gateway.command(["users", "require-change", "bob"]);
-    await until(async () => (await login("bob", PASSWORD)).code === "password_change_required", "it is required");
+    await requireChange("bob");
     const { context, page } = await plain();
     try {
       await page.goto(`${gateway.url}/login?return=/app`);
@@ -381,6 +457,68 @@ describe("the gateway's pages", () => {
       assert.equal(await page.textContent("body"), "strong");
     } finally {
       await again.close();
+    }
+  });
+
+  test("the fragment of an address is kept through a code, a required change and a new proof", async () => {
+    const { access } = await login("jack", PASSWORD);
+    const { secret } = await post(access, "/mfa/totp", { current_password: PASSWORD });
+    const { recovery_codes } = await post(access, "/mfa/totp/confirm", { code: totp(secret, -1) });
+    jacksCode = recovery_codes[2];
+    await requireChange("kate");
+    const { context, page } = await plain();
+    try {
+      await page.goto(`${gateway.url}/app?x=1#/page/2`);
+      await send(page, { username: "jack", password: "wrong" });
+      await send(page, { username: "jack", password: PASSWORD });
+      await send(page, { code: "000000" });
+      await send(page, { code: recovery_codes[0] });
+      assert.equal(page.url(), `${gateway.url}/app?x=1#/page/2`);
+      // The proof is not recent any more.
+      await until(async () => {
+        // The same address again would be no navigation.
+        await page.goto(`${gateway.url}/app`);
+        await page.goto(`${gateway.url}/recent#part`);
+        return (await page.textContent("h1", { timeout: 100 }).catch(() => "")) === "Please confirm that it is you";
+      }, "a new proof is asked for");
+      await send(page, { code: "000000" });
+      await send(page, { code: recovery_codes[1] });
+      assert.equal(page.url(), `${gateway.url}/recent#part`);
+    } finally {
+      await context.close();
+    }
+    const other = await plain();
+    try {
+      await other.page.goto(`${gateway.url}/app#/page/3`);
+      await send(other.page, { username: "kate", password: PASSWORD });
+      await send(other.page, { current_password: PASSWORD, new_password: NEW, repeat_password: "another" });
+      await send(other.page, { current_password: PASSWORD, new_password: NEW, repeat_password: NEW });
+      assert.equal(other.page.url(), `${gateway.url}/app#/page/3`);
+      assert.equal(await other.page.textContent("body"), "the app");
+    } finally {
+      await other.context.close();
+    }
+  });
+
+  test("a required change of a user with a second factor takes one code, and signs in", async () => {
+    await requireChange("jack");
+    const { context, page } = await plain();
+    try {
+      // Somebody else is signed in here.
+      await page.goto(`${gateway.url}/login?return=/app`);
+      await send(page, { username: "bob", password: `${NEW} again` });
+      await page.goto(`${gateway.url}/login?switch=1&return=/strong`);
+      await send(page, { username: "jack", password: PASSWORD });
+      assert.match((await page.textContent("main")) ?? "", /has to be changed/);
+      const passwords = { current_password: PASSWORD, new_password: NEW, repeat_password: NEW };
+      await send(page, { ...passwords, code: "000000" });
+      assert.match((await page.textContent("#error")) ?? "", /wrong/);
+      await page.screenshot({ path: `${SCREENSHOTS}required-change-code.png`, fullPage: true });
+      await send(page, { ...passwords, code: jacksCode });
+      assert.equal(page.url(), `${gateway.url}/strong`);
+      assert.equal(await page.textContent("body"), "strong", "the session says that a second factor was used");
+    } finally {
+      await context.close();
     }
   });
 

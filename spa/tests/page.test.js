@@ -6,8 +6,8 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
-import { Gateway, PASSWORD, until } from "./gateway.js";
-import { count, focused, hold, logIn, openTab, page, screenshot, storedTokens, submit, waitForError } from "./page.js";
+import { Gateway, PASSWORD, login as requestLogin, until } from "./gateway.js";
+import { context, count, focused, hold, logIn, openTab, page, screenshot, storedTokens, submit, waitForError } from "./page.js";
 
 describe("with the default lifetimes", () => {
   /** @type {Gateway} */
@@ -30,6 +30,39 @@ describe("with the default lifetimes", () => {
     assert.ok(first > 50 && first <= 60, `${first} s`);
     await until(async () => (await remaining()) < first, "the countdown moves");
     await screenshot("success");
+  });
+
+  test("nothing that the page asks for fails, and what is off here is not asked for", async () => {
+    /** @type {string[]} */
+    const failed = [];
+    context.on("response", (response) => {
+      if (response.status() >= 400) failed.push(`${response.request().method()} ${response.url()}: ${response.status()}`);
+    });
+    context.on("requestfailed", (request) => failed.push(`${request.url()}: ${request.failure()?.errorText}`));
+    context.on("console", (message) => {
+      if (["error", "warning"].includes(message.type())) failed.push(message.text());
+    });
+    await page.goto(gateway.url);
+    await logIn();
+    await page.waitForSelector("#sessions:not([hidden]) .badge");
+    for (const part of ["password-change", "second-factor", "tokens"]) assert.ok(await page.isHidden(`#${part}`), part);
+    await page.click("#call");
+    await page.reload();
+    await page.waitForSelector("#sessions:not([hidden]) .badge");
+    await requestLogin(`${gateway.url}/login`, "alice");
+    const tab = await openTab();
+    await tab.goto(gateway.url);
+    await tab.click("#session-list button >> nth=0");
+    await tab.waitForSelector("#sessions-title:focus");
+    await page.click("#logout");
+    await page.waitForSelector("#flash:has-text('You are logged out.')");
+    await tab.waitForSelector("#login:not([hidden])");
+    await page.goBack().catch(() => null);
+    await page.goto(gateway.url);
+    await logIn();
+    await page.click("#logout-all");
+    await page.waitForSelector("#flash:has-text('everywhere')");
+    assert.deepEqual(failed, []);
   });
 
   test("both fields are required", async () => {

@@ -48,12 +48,16 @@ async function startApp() {
     if (path.startsWith("/image/")) {
       response.setHeader("content-type", "image/svg+xml");
       response.end('<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>');
+    } else if (path.startsWith("/to?")) {
+      response.writeHead(302, { location: decodeURIComponent(path.slice("/to?".length)) });
+      response.end();
     } else if (path === "/save") {
       response.setHeader("content-type", "text/html");
       response.end(`<title>Saved</title><p id="saved">${user} saved ${body}</p>`);
     } else {
       response.setHeader("content-type", "text/html");
       response.setHeader("set-cookie", "app=1; Path=/");
+      if (path === "/kept") response.setHeader("cache-control", "max-age=600");
       response.end(appPage(user));
     }
   });
@@ -172,6 +176,30 @@ roles = ["admin"]
     assert.equal(await page.evaluate(() => document.cookie), "app=1");
   });
 
+  test("a sign-in leads on where the app redirects to another host at once", async () => {
+    const other = createServer((request, response) => {
+      response.setHeader("content-type", "text/html");
+      response.end(`<title>Other</title><h1>${request.url}</h1>`);
+    });
+    const port = await listen(other);
+    try {
+      // Another port is another origin, and localhost another host.
+      for (const there of [`http://127.0.0.1:${port}/a?x=1`, `http://localhost:${port}/b`]) {
+        await context.clearCookies();
+        // By way of another page of the app.
+        const deep = `/to?${encodeURIComponent(`/to?${encodeURIComponent(there)}`)}`;
+        await page.goto(`${gateway.url}${deep}#/part`);
+        await signIn(page, "alice", "wrong");
+        await signIn(page);
+        await page.waitForURL(`${there}#/part`);
+        assert.equal(await page.textContent("h1"), new URL(there).pathname + new URL(there).search);
+      }
+    } finally {
+      other.closeAllConnections();
+      other.close();
+    }
+  });
+
   test("the keyboard alone signs in, and the box keeps the session over the browser's end", async () => {
     await page.goto(`${gateway.url}/`);
     await page.keyboard.type("alice");
@@ -221,6 +249,19 @@ roles = ["admin"]
     await page.waitForURL((url) => url.pathname === "/auth/login");
     await signIn(page);
     await page.waitForURL((url) => url.pathname === "/page/2" && url.search === "?x=1" && url.hash === "#part");
+  });
+
+  test("no page of the session comes back after the sign-out", async () => {
+    await page.goto(`${gateway.url}/kept`);
+    await signIn(page);
+    await page.waitForSelector("h1:has-text('Hello alice')");
+    await page.goto(`${gateway.url}/auth/logout`);
+    await page.click("button:has-text('Sign out') >> nth=0");
+    await page.waitForSelector("h1:has-text('You are signed out')");
+    for (let pages = 0; pages < 3; pages += 1) {
+      await page.goBack().catch(() => null);
+      assert.ok(!(await page.content()).includes("Hello alice"), page.url());
+    }
   });
 
   test("a missing role is named, and another account gets in", async () => {

@@ -49,6 +49,7 @@ pub(crate) fn mint(secret: &str, number: u32) -> Result<String> {
         sid: id,
         session_exp: None,
         cnf: None,
+        cookie_session: false,
         authentication: None,
         fresh: None,
         csrf: None,

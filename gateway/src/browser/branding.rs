@@ -50,6 +50,8 @@ pub(crate) struct Branding {
     pub(super) style: String,
     pub(super) templates: Environment<'static>,
     pub(super) languages: Vec<Texts>,
+    /// What is missing, and what stands in its place.
+    pub(super) warnings: Vec<String>,
 }
 
 /// The texts of one language.
@@ -103,6 +105,7 @@ impl Branding {
             style: STYLE.to_owned(),
             templates: Environment::new(),
             languages: Vec::new(),
+            warnings: Vec::new(),
         };
         branding.templates.set_undefined_behavior(UndefinedBehavior::SemiStrict);
         branding.templates.set_formatter(write_escaped);
@@ -134,7 +137,7 @@ impl Branding {
                 self.style.push_str(&style_sheet(&read()?).map_err(|problem| wrong(&path, problem))?);
             } else if let Some(language) = name.strip_prefix("texts.").and_then(|n| n.strip_suffix(".toml")) {
                 let texts = texts(&read()?, english).map_err(|problem| wrong(&path, problem))?;
-                self.add_texts(language, texts, english).map_err(|problem| wrong(&path, problem))?;
+                self.add_texts(language, texts).map_err(|problem| wrong(&path, problem))?;
             } else if TEMPLATES.iter().any(|(known, _)| *known == name) {
                 let source = read()?;
                 let added = self.templates.add_template_owned(name, source);
@@ -144,15 +147,11 @@ impl Branding {
                 return Err(wrong(&path, format!("is not used; the files of a branding folder are {known}")));
             }
         }
+        self.fill_texts(folder, english);
         Ok(())
     }
 
-    fn add_texts(
-        &mut self,
-        language: &str,
-        texts: BTreeMap<String, String>,
-        english: &BTreeMap<String, String>,
-    ) -> Result<(), String> {
+    fn add_texts(&mut self, language: &str, texts: BTreeMap<String, String>) -> Result<(), String> {
         let language = language.to_ascii_lowercase();
         let is_tag =
             |part: &str| (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric());
@@ -163,17 +162,41 @@ impl Branding {
         }
         match self.languages.iter_mut().find(|known| known.language == language) {
             Some(known) => known.texts.extend(texts),
-            None => {
-                // A language of the operator's own has to be whole: half a page in English is of no use.
-                let missing: Vec<&str> =
-                    english.keys().filter(|key| !texts.contains_key(*key)).map(String::as_str).collect();
-                if !missing.is_empty() {
-                    return Err(format!("has no text for {}", missing.join(", ")));
-                }
-                self.languages.push(Texts { language, texts });
-            }
+            None => self.languages.push(Texts { language, texts }),
         }
         Ok(())
+    }
+
+    /// Has the next wider language (German for `de-at`), and else English, stand in for texts that a language of the operator's
+    /// lacks: an update of the gateway, which may need more texts, must not keep it from starting.
+    fn fill_texts(&mut self, folder: &Path, english: &BTreeMap<String, String>) {
+        let known = self.languages.clone();
+        let wider = |language: &str| {
+            let wider = language.rsplit_once('-').map(|(wider, _)| wider)?;
+            known.iter().find(|texts| texts.language == wider)
+        };
+        for Texts { language, texts } in &mut self.languages {
+            let mut next = wider(language);
+            while let Some(stand_in) = next {
+                for (name, text) in &stand_in.texts {
+                    texts.entry(name.clone()).or_insert_with(|| text.clone());
+                }
+                next = wider(&stand_in.language);
+            }
+            let mut missing = Vec::new();
+            for (name, text) in english {
+                texts.entry(name.clone()).or_insert_with(|| {
+                    missing.push(name.as_str());
+                    text.clone()
+                });
+            }
+            if !missing.is_empty() {
+                let (folder, missing) = (folder.display(), missing.join(", "));
+                self.warnings.push(format!(
+                    "{folder}: the language {language} has no text for {missing}, so that its pages have the English ones; add them to texts.{language}.toml"
+                ));
+            }
+        }
     }
 
     fn read_settings(&mut self, folder: &Path, text: &str) -> Result<(), String> {
@@ -403,7 +426,6 @@ mod tests {
             ("texts.de.toml", "sign_inn = \"x\"", "there is no text `sign_inn`"),
             ("texts.de.toml", "signed_in_as = \"{name}\"", "nothing stands for {name} here"),
             ("texts.de.toml", "sign_in = 1", "expected a text in quotes"),
-            ("texts.fr.toml", "sign_in = \"x\"", "has no text for account_locked"),
             ("texts.x_y.toml", "", "is not named after a language"),
             ("style.css", "</style>", "has `</`"),
             ("login.html", "{% if %}", "line 1: syntax error"),
@@ -412,5 +434,33 @@ mod tests {
             let error = with(&[(file, text)]).unwrap_err();
             assert!(error.contains(expected), "{file}: {error}");
         }
+    }
+
+    #[test]
+    fn wider_languages_and_then_english_stand_in_for_missing_texts() {
+        let branding = with(&[
+            ("texts.fr.toml", "sign_in = \"Se connecter\""),
+            ("texts.de-AT.toml", "sign_out = \"Tschüss\""),
+            ("texts.de-AT-wien.toml", "sign_in = \"Servus\""),
+        ])
+        .unwrap();
+        let of = |language: &str, name: &str| {
+            let texts = branding.languages.iter().find(|texts| texts.language == language).unwrap();
+            texts.get(name).to_owned()
+        };
+        for (language, name, expected) in [
+            ("fr", "sign_in", "Se connecter"),
+            ("fr", "sign_out", "Sign out"),
+            ("de-at", "sign_out", "Tschüss"),
+            ("de-at", "sign_in", "Anmelden"),
+            ("de-at-wien", "sign_in", "Servus"),
+            ("de-at-wien", "sign_out", "Tschüss"),
+            ("de-at-wien", "username", "Benutzername"),
+        ] {
+            assert_eq!(of(language, name), expected, "{language} {name}");
+        }
+        let [warning] = &branding.warnings[..] else { panic!("{:?}", branding.warnings) };
+        assert!(warning.contains("the language fr has no text for account_locked,"), "{warning}");
+        assert!(warning.contains("texts.fr.toml") && !warning.contains(" sign_in,"), "{warning}");
     }
 }

@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::branding::Texts;
-use super::pages::{FormError, Link, Page, Pages, form_error};
+use super::pages::{FormError, FormTargets, Link, Page, Pages, form_error};
 use super::return_address::ReturnAddress;
 use crate::response::Response;
 
@@ -16,6 +16,11 @@ pub(crate) struct AccountForm<'a> {
     pub(crate) username: &'a str,
     /// Whether that one stays.
     pub(crate) is_named: bool,
+    /// Whether a new password takes a code as well.
+    pub(crate) asks_code: bool,
+    /// Whether it is sent to the address of the page that has it. The browser then keeps the fragment of that address for the one
+    /// that it is led back to.
+    pub(crate) at_own_address: bool,
     /// What allows the form to be sent, besides what is typed; mostly empty.
     pub(crate) token: &'a str,
     pub(crate) remember: bool,
@@ -23,6 +28,16 @@ pub(crate) struct AccountForm<'a> {
     /// See [`super::cookies::CookieKind::State`].
     pub(crate) state: &'a str,
     pub(crate) error: Option<FormError>,
+}
+
+/// What tells the form of a required change from others at its address.
+pub(crate) const REQUIRED_CHANGE: &str = "password-change";
+
+impl AccountForm<'_> {
+    /// With an input for a code, if a new password takes one.
+    pub(crate) fn with_code(self, asks_code: bool) -> Self {
+        AccountForm { asks_code, ..self }
+    }
 }
 
 /// What a form is for.
@@ -84,7 +99,7 @@ impl Pages {
     pub(crate) fn form(&self, status: StatusCode, accept_language: &[u8], form: AccountForm<'_>) -> Response {
         let texts = self.texts(accept_language);
         let page = self.form_page(texts, form);
-        self.respond(status, "form.html", texts, &page, form.return_to.other_origin())
+        self.respond(status, "form.html", texts, &page, FormTargets::AnyHost)
     }
 
     /// That a password is another one now. Who is `signed_in` goes on, and others sign in.
@@ -105,7 +120,7 @@ impl Pages {
             links: vec![Link { href, text: texts.get(text).to_owned() }],
             ..Page::default()
         };
-        self.respond(StatusCode::OK, "message.html", texts, &page, None)
+        self.respond(StatusCode::OK, "message.html", texts, &page, FormTargets::OwnHost)
     }
 
     /// The recovery codes of a second factor, which are shown once.
@@ -119,7 +134,7 @@ impl Pages {
         let about = texts.get("recovery_about").to_owned();
         let paragraphs = std::iter::once(about).chain(codes.iter().cloned()).collect();
         let page = continue_page(texts, "recovery_heading", paragraphs, return_to);
-        self.respond(StatusCode::OK, "message.html", texts, &page, None)
+        self.respond(StatusCode::OK, "message.html", texts, &page, FormTargets::OwnHost)
     }
 
     /// That a second factor is set up, with the ways to change that.
@@ -137,7 +152,7 @@ impl Pages {
             let href = format!("{}?change={change}", return_to.prefixed(&self.mfa_path));
             page.links.push(Link { href, text: texts.get(text).to_owned() });
         }
-        self.respond(StatusCode::OK, "message.html", texts, &page, None)
+        self.respond(StatusCode::OK, "message.html", texts, &page, FormTargets::OwnHost)
     }
 
     /// That there is no second factor any more.
@@ -145,7 +160,7 @@ impl Pages {
         let texts = self.texts(accept_language);
         let about = texts.get("factor_removed").to_owned();
         let page = continue_page(texts, "second_factor", vec![about], return_to);
-        self.respond(StatusCode::OK, "message.html", texts, &page, None)
+        self.respond(StatusCode::OK, "message.html", texts, &page, FormTargets::OwnHost)
     }
 
     /// Where people see their second factor.
@@ -155,94 +170,132 @@ impl Pages {
 
     pub(super) fn form_page(&self, texts: &Texts, form: AccountForm<'_>) -> Page {
         let text = |name: &str| texts.get(name).to_owned();
-        let (heading, about, submit) = match form.kind {
-            FormKind::ChangePassword => ("change_password", None, "change_password"),
-            FormKind::RequiredChange => ("change_password", Some("change_required"), "change_password"),
-            FormKind::ResetPassword => ("reset_heading", None, "set_password"),
-            FormKind::Code => ("second_factor", Some("code_about"), "sign_in"),
-            FormKind::ProveByCode => ("prove_heading", Some("code_about"), "confirm"),
-            FormKind::ProveByPassword => ("prove_heading", Some("prove_about"), "confirm"),
-            FormKind::BeginEnrolment => ("enrol_heading", Some("enrol_begin"), "continue"),
-            FormKind::RenewRecoveryCodes => ("recovery_new", Some("recovery_new_about"), "confirm"),
-            FormKind::RemoveFactor => ("factor_remove", Some("factor_remove_about"), "confirm"),
-            FormKind::ConfirmEnrolment(_) => ("enrol_heading", Some("enrol_about"), "confirm"),
-        };
-        let name = Field {
-            readonly: form.is_named,
-            focus: !form.is_named,
-            kind: "text",
-            autocomplete: "username",
-            ..field("username", text("username"), form.username)
-        };
-        let current =
-            Field { focus: form.is_named, ..field("current_password", text("current_password"), "") };
-        let new = |name, label: &str| Field { autocomplete: "new-password", ..field(name, text(label), "") };
-        let (new, again) = (new("new_password", "new_password"), new("repeat_password", "repeat_password"));
-        let end = Field { kind: "checkbox", ..field("end_other_sessions", text("end_other_sessions"), "1") };
-        let code = Field {
-            kind: "text",
-            autocomplete: "one-time-code",
-            focus: true,
-            ..field("code", text("code"), "")
-        };
-        let fields = match form.kind {
+        let Layout { heading, about, submit, step, inputs } = form.kind.layout();
+        let inputs = inputs.iter().filter(|input| match input {
+            Input::CodeIfAsked => form.asks_code,
             // Who has no session here has none to spare.
-            FormKind::ChangePassword if form.is_named => vec![name, current, new, again, end],
-            FormKind::ChangePassword | FormKind::RequiredChange => vec![name, current, new, again],
-            FormKind::Code
-            | FormKind::ProveByCode
-            | FormKind::RenewRecoveryCodes
-            | FormKind::ConfirmEnrolment(_) => {
-                vec![code]
-            }
-            FormKind::RemoveFactor => vec![code, end],
-            FormKind::ProveByPassword | FormKind::BeginEnrolment => vec![current],
-            FormKind::ResetPassword => vec![name, Field { focus: true, ..new }, again],
-        };
+            Input::EndOthers => form.is_named,
+            _ => true,
+        });
+        let mut fields: Vec<Field> = inputs.map(|input| input.field(texts, &form)).collect();
+        if let Some(first) = fields.iter_mut().find(|field| !field.readonly) {
+            first.focus = true;
+        }
         let hidden = |name, value: &str| Hidden { name, value: value.to_owned() };
         let hidden = [
             hidden("token", form.token),
-            hidden(
-                "step",
-                match form.kind {
-                    FormKind::ProveByCode => "code",
-                    FormKind::ProveByPassword => "password",
-                    FormKind::BeginEnrolment => "begin-enrolment",
-                    FormKind::RenewRecoveryCodes => "recovery-codes",
-                    FormKind::RemoveFactor => "remove",
-                    FormKind::ConfirmEnrolment(_) => "confirm-enrolment",
-                    _ => "",
-                },
-            ),
+            hidden("step", step),
             hidden("return", form.return_to.as_str()),
             hidden("state", form.state),
             hidden("remember", if form.remember { "1" } else { "" }),
         ];
+        let (image, secret) = match form.kind {
+            FormKind::ConfirmEnrolment(Enrolment { qr, secret }) => {
+                (Some(minijinja::Value::from_safe_string(qr.to_owned())), secret.to_owned())
+            }
+            _ => (None, String::new()),
+        };
+        let action = match form.kind {
+            _ if form.at_own_address => String::new(),
+            FormKind::ResetPassword => form.return_to.prefixed(&self.reset_path),
+            _ => form.return_to.prefixed(&self.prove_path),
+        };
         Page {
             heading: text(heading),
             paragraphs: about.map(text).into_iter().collect(),
             error: form.error.map(|error| form_error(texts, error)),
-            action: form.return_to.prefixed(match form.kind {
-                FormKind::ChangePassword | FormKind::RequiredChange => &self.password_path,
-                FormKind::ResetPassword => &self.reset_path,
-                FormKind::Code => &self.code_path,
-                _ => &self.prove_path,
-            }),
+            action,
             fields,
-            image: match form.kind {
-                FormKind::ConfirmEnrolment(enrolment) => {
-                    Some(minijinja::Value::from_safe_string(enrolment.qr.to_owned()))
-                }
-                _ => None,
-            },
-            secret: match form.kind {
-                FormKind::ConfirmEnrolment(enrolment) => enrolment.secret.to_owned(),
-                _ => String::new(),
-            },
+            image,
+            secret,
             hidden: hidden.into_iter().filter(|field| !field.value.is_empty()).collect(),
             submit: text(submit),
             prefix: form.return_to.prefix().to_owned(),
             ..Page::default()
+        }
+    }
+}
+
+/// What a kind of form is made of: names of texts, and its inputs in the order of the page.
+struct Layout {
+    heading: &'static str,
+    about: Option<&'static str>,
+    submit: &'static str,
+    /// The value of the field `step`.
+    step: &'static str,
+    inputs: &'static [Input],
+}
+
+impl FormKind<'_> {
+    fn layout(self) -> Layout {
+        use Input::{Code, CodeIfAsked, Current, EndOthers, Name, New, Repeat};
+        let of = |heading, about, submit, step, inputs| Layout { heading, about, submit, step, inputs };
+        match self {
+            FormKind::ChangePassword => {
+                let inputs = &[Name, Current, New, Repeat, CodeIfAsked, EndOthers];
+                of("change_password", None, "change_password", "", inputs)
+            }
+            FormKind::RequiredChange => {
+                let inputs = &[Name, Current, New, Repeat, CodeIfAsked];
+                of("change_password", Some("change_required"), "change_password", REQUIRED_CHANGE, inputs)
+            }
+            FormKind::ResetPassword => of("reset_heading", None, "set_password", "", &[Name, New, Repeat]),
+            FormKind::Code => of("second_factor", Some("code_about"), "sign_in", "", &[Code]),
+            FormKind::ProveByCode => of("prove_heading", Some("code_about"), "confirm", "code", &[Code]),
+            FormKind::ProveByPassword => {
+                of("prove_heading", Some("prove_about"), "confirm", "password", &[Current])
+            }
+            FormKind::BeginEnrolment => {
+                of("enrol_heading", Some("enrol_begin"), "continue", "begin-enrolment", &[Current])
+            }
+            FormKind::ConfirmEnrolment(_) => {
+                of("enrol_heading", Some("enrol_about"), "confirm", "confirm-enrolment", &[Code])
+            }
+            FormKind::RenewRecoveryCodes => {
+                of("recovery_new", Some("recovery_new_about"), "confirm", "recovery-codes", &[Code])
+            }
+            FormKind::RemoveFactor => {
+                of("factor_remove", Some("factor_remove_about"), "confirm", "remove", &[Code, EndOthers])
+            }
+        }
+    }
+}
+
+/// What a person fills in.
+#[derive(Debug, Clone, Copy)]
+enum Input {
+    Name,
+    Current,
+    New,
+    Repeat,
+    Code,
+    CodeIfAsked,
+    EndOthers,
+}
+
+impl Input {
+    fn field(self, texts: &Texts, form: &AccountForm<'_>) -> Field {
+        let (name, kind, autocomplete) = match self {
+            Input::Name => ("username", "text", "username"),
+            Input::Current => ("current_password", "password", "current-password"),
+            Input::New => ("new_password", "password", "new-password"),
+            Input::Repeat => ("repeat_password", "password", "new-password"),
+            Input::Code | Input::CodeIfAsked => ("code", "text", "one-time-code"),
+            Input::EndOthers => ("end_other_sessions", "checkbox", ""),
+        };
+        let value = match self {
+            Input::Name => form.username,
+            Input::EndOthers => "1",
+            _ => "",
+        };
+        Field {
+            name,
+            label: texts.get(name).to_owned(),
+            kind,
+            autocomplete,
+            value: value.to_owned(),
+            readonly: form.is_named && matches!(self, Input::Name),
+            focus: false,
         }
     }
 }
@@ -252,16 +305,4 @@ fn continue_page(texts: &Texts, heading: &str, paragraphs: Vec<String>, return_t
     let prefix = return_to.prefix().to_owned();
     let heading = texts.get(heading).to_owned();
     Page { heading, paragraphs, links: vec![link], prefix, ..Page::default() }
-}
-
-fn field(name: &'static str, label: String, value: &str) -> Field {
-    Field {
-        name,
-        label,
-        kind: "password",
-        autocomplete: "current-password",
-        value: value.to_owned(),
-        readonly: false,
-        focus: false,
-    }
 }

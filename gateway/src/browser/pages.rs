@@ -35,9 +35,8 @@ pub(crate) struct Pages {
     logout_path: String,
     logout_all_path: String,
     continue_path: String,
-    pub(super) password_path: String,
+    password_path: String,
     pub(super) reset_path: String,
-    pub(super) code_path: String,
     pub(super) prove_path: String,
     pub(super) mfa_path: String,
     /// Whether people may have a second factor.
@@ -164,6 +163,8 @@ pub(crate) enum FormError {
     StoreUnavailable,
     /// See [`super::cookies::SessionCookies::conflict`].
     CookieConflict,
+    /// Perhaps: the browser came back without those of a sign-in.
+    CookiesMissing,
     SessionEnded,
     /// A field is empty.
     FieldMissing,
@@ -180,6 +181,8 @@ pub(crate) enum FormError {
     PasswordNotChangeable,
     PasswordConflict,
     WrongCode,
+    /// Of a user who has a second factor.
+    CodeRequired,
     /// There is no page for that.
     ChangeRequired,
     Other,
@@ -196,6 +199,27 @@ pub(crate) struct LoginForm<'a> {
     pub(crate) error: Option<FormError>,
     /// Who is signed in so far.
     pub(crate) user: Option<&'a str>,
+}
+
+/// Where the forms of a page may lead, in the terms of `form-action` (CSP).
+///
+/// Chrome applies it to every redirect that follows a form as well, so that a sign-in would end at a dead button where the app that
+/// it leads to redirects to another host. What keeps the forms of those pages at home is that their addresses are the gateway's
+/// own and all else is escaped, and not this policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FormTargets {
+    OwnHost,
+    /// The forms lead on to an app, and wherever that redirects to.
+    AnyHost,
+}
+
+impl FormTargets {
+    fn sources(self) -> &'static str {
+        match self {
+            FormTargets::OwnHost => "'self'",
+            FormTargets::AnyHost => "'self' http: https:",
+        }
+    }
 }
 
 /// Why a page is not shown.
@@ -243,6 +267,11 @@ pub(crate) struct PageSettings<'a> {
 }
 
 impl Pages {
+    /// What is missing in the branding folder, and what stands in its place.
+    pub(crate) fn warnings(&self) -> &[String] {
+        &self.branding.warnings
+    }
+
     /// Loads the branding and tries every page in every language.
     ///
     /// # Errors
@@ -261,7 +290,6 @@ impl Pages {
             continue_path: path("login/continue"),
             password_path: path("password"),
             reset_path: path("password/reset"),
-            code_path: path("login/totp"),
             prove_path: path("reauthenticate"),
             mfa_path: path("mfa"),
             mfa: settings.mfa,
@@ -310,14 +338,14 @@ impl Pages {
     pub(crate) fn login(&self, status: StatusCode, accept_language: &[u8], form: LoginForm<'_>) -> Response {
         let texts = self.texts(accept_language);
         let page = login_page(texts, form);
-        self.respond(status, "login.html", texts, &page, form.return_to.other_origin())
+        self.respond(status, "login.html", texts, &page, FormTargets::AnyHost)
     }
 
     /// Who is signed in, with the ways out.
     pub(crate) fn account(&self, accept_language: &[u8], user: &str, return_to: &ReturnAddress) -> Response {
         let texts = self.texts(accept_language);
         let page = self.account_page(texts, user, return_to);
-        self.respond(StatusCode::OK, "message.html", texts, &page, None)
+        self.respond(StatusCode::OK, "message.html", texts, &page, FormTargets::OwnHost)
     }
 
     /// A person's personal access tokens, with the forms that make and revoke them.
@@ -329,7 +357,7 @@ impl Pages {
     ) -> Response {
         let texts = self.texts(accept_language);
         let page = self.tokens_page(texts, page);
-        self.respond(status, "tokens.html", texts, &page, None)
+        self.respond(status, "tokens.html", texts, &page, FormTargets::OwnHost)
     }
 
     fn sample_refusal(&self, texts: &Texts) -> Page {
@@ -433,7 +461,7 @@ impl Pages {
             prefix: return_to.prefix().to_owned(),
             ..Page::default()
         };
-        self.respond(StatusCode::OK, "message.html", texts, &page, None)
+        self.respond(StatusCode::OK, "message.html", texts, &page, FormTargets::OwnHost)
     }
 
     /// Why a page is not shown.
@@ -446,7 +474,7 @@ impl Pages {
     ) -> Response {
         let texts = self.texts(accept_language);
         let page = self.refusal_page(texts, refusal, context);
-        self.respond(status, "message.html", texts, &page, None)
+        self.respond(status, "message.html", texts, &page, FormTargets::OwnHost)
     }
 
     /// The address of the sign-in form that leads back to `return_to`; `switch` shows it to who is signed in, too.
@@ -512,6 +540,8 @@ impl Pages {
             kind: FormKind::ChangePassword,
             username: "alice",
             is_named: true,
+            asks_code: true,
+            at_own_address: false,
             token: "x",
             remember: true,
             return_to: &return_to,
@@ -601,7 +631,7 @@ impl Pages {
         template: &str,
         texts: &Texts,
         page: &Page,
-        form_target: Option<&str>,
+        form_targets: FormTargets,
     ) -> Response {
         // The same templates were rendered when the configuration was loaded; what else a page holds is text.
         let html = self.render(template, texts, page).unwrap_or_else(|error| {
@@ -611,9 +641,9 @@ impl Pages {
         let mut response = http::Response::new(Body::Bytes(html.into()));
         *response.status_mut() = status;
         let policy = format!(
-            "default-src 'none'; style-src {}; img-src data:; form-action 'self'{}; frame-ancestors 'none'; base-uri 'none'",
+            "default-src 'none'; style-src {}; img-src data:; form-action {}; frame-ancestors 'none'; base-uri 'none'",
             self.style_hash,
-            form_target.map_or(String::new(), |origin| format!(" {origin}")),
+            form_targets.sources(),
         );
         *response.headers_mut() = page_headers(&policy, &texts.language);
         response
@@ -708,6 +738,7 @@ pub(super) fn form_error(texts: &Texts, error: FormError) -> String {
         FormError::PasswordNotChangeable => "password_not_changeable",
         FormError::PasswordConflict => "password_conflict",
         FormError::WrongCode => "wrong_code",
+        FormError::CodeRequired => "code_about",
         FormError::ChangeRequired => "change_required",
         FormError::BothRequired => "both_required",
         FormError::InvalidCredentials => "invalid_credentials",
@@ -715,6 +746,7 @@ pub(super) fn form_error(texts: &Texts, error: FormError) -> String {
         FormError::Overloaded => "overloaded",
         FormError::StoreUnavailable => "store_unavailable",
         FormError::CookieConflict => "cookie_conflict",
+        FormError::CookiesMissing => "cookies_missing",
         FormError::SessionEnded => "session_ended",
         FormError::Other => "error",
     };

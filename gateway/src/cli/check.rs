@@ -55,11 +55,18 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
         let place = ["upstream_assertion.private_key_file", "tokens.keys_dir"].into_iter().find_map(key);
         found.extend(silenced, [Diagnostic::of_key(&error.to_string(), place)]);
     }
-    if let Err(error) = Browser::new(&settings) {
-        let place = key("browser.branding_dir");
-        let remedy = "correct it, and let the account of the gateway read what is in the folder";
-        let message = format!("`browser.branding_dir`: {error}");
-        found.extend(silenced, [Diagnostic::of_key(&message, place).help_or(remedy)]);
+    let place = key("browser.branding_dir");
+    match Browser::new(&settings) {
+        Ok(browser) => {
+            let warnings = browser.iter().flat_map(|browser| browser.pages.warnings());
+            let warnings = warnings.map(|text| Diagnostic::warning_of_key("missing-texts", text, place));
+            found.extend(silenced, warnings);
+        }
+        Err(error) => {
+            let remedy = "correct it, and let the account of the gateway read what is in the folder";
+            let message = format!("`browser.branding_dir`: {error}");
+            found.extend(silenced, [Diagnostic::of_key(&message, place).help_or(remedy)]);
+        }
     }
     let left_out = keys.iter().flat_map(KeyRing::unusable);
     found.extend(

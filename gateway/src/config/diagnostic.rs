@@ -15,7 +15,7 @@ const MAX_WIDTH: usize = 160;
 
 /// The names of warnings, by which they can be silenced.
 pub(crate) const WARNINGS: &str = "address-in-use admin-exposed basic-with-dpop certificate-without-name demo-users everyone-trusted \
-    expiring-certificate host-without-certificate hsts-without-tls issuer-cache issuer-unreachable mfa-in-memory \
+    expiring-certificate host-without-certificate hsts-without-tls issuer-cache issuer-unreachable mfa-in-memory missing-texts \
     no-effect no-reuse-grace unknown-directive plain-http plain-ldap readable-by-others route-bypass \
     served-secrets shadowed-path store-unavailable tracing-off unknown-claim unusable-key \
     unused-upstream upstream-is-gateway users-file variable-not-taken websocket-without-upgrade";

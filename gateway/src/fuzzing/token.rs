@@ -50,6 +50,7 @@ fn issue(issuer: &Issuer, token_type: TokenType) -> String {
         fresh: false,
         csrf: None,
         key: None,
+        cookie_session: false,
         authentication: None,
         issued_at: NOW,
         expires_at: NOW + 60,

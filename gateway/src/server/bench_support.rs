@@ -108,6 +108,7 @@ impl HotPath {
             fresh: false,
             csrf: None,
             key: None,
+            cookie_session: false,
             authentication: None,
             issued_at: self.now,
             expires_at: self.now + 60,

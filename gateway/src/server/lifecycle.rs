@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{JoinHandle, sleep};
@@ -32,6 +33,7 @@ use crate::sessions::{
 };
 use crate::telemetry::{AccessLog, Logs, Metrics, SpanExporter};
 use crate::tokens::Access;
+use crate::tokens::dpop::ReplayCache;
 use crate::users::{HashingPool, SourceUnavailable};
 
 /// How long the old process may take, beyond its drain timeout, to release the store.
@@ -107,7 +109,7 @@ pub struct RunningGateway {
 pub(crate) fn prepare(settings: Settings) -> Result<Gateway, ServeError> {
     let snapshot = RuntimeConfig::load(settings, since_1970().as_secs(), Access::Examine)?;
     let store = open_store(&snapshot.settings.store)?;
-    assemble(snapshot, store, None, None)
+    assemble(snapshot, store, None, None, ReplayCache::default())
 }
 
 fn assemble(
@@ -115,6 +117,7 @@ fn assemble(
     store: Arc<dyn Store>,
     access_log: Option<AccessLog>,
     spans: Option<SpanExporter>,
+    proofs: ReplayCache,
 ) -> Result<Gateway, ServeError> {
     let settings = &snapshot.settings;
     let now = since_1970();
@@ -124,7 +127,7 @@ fn assemble(
     Ok(Gateway {
         refresh_flights: Default::default(),
         census: Default::default(),
-        proofs: Default::default(),
+        proofs,
         passwords: Default::default(),
         hashing: HashingPool::new(settings.limits.hash_threads, settings.limits.hash_queue),
         metrics: Arc::new(Metrics::new(settings.server.workers)),
@@ -165,7 +168,8 @@ pub fn start(
     };
     let collector = snapshot.settings.tracing.otlp.clone();
     let spans = collector.map(SpanExporter::start).transpose().map_err(ServeError::Tracing)?;
-    let gateway = Arc::new(assemble(snapshot, store, logs.access.clone(), spans)?);
+    let proofs = used_proofs(&snapshot.settings.store);
+    let gateway = Arc::new(assemble(snapshot, store, logs.access.clone(), spans, proofs)?);
     let reloader = Arc::new(Reloader::new(Arc::clone(&gateway), source, loaded, seen, key_lists));
     let snapshot = gateway.configuration.current();
     let settings = &snapshot.settings;
@@ -275,6 +279,14 @@ pub(crate) fn open_store(settings: &StoreSettings) -> Result<Arc<dyn Store>, Ser
         StoreSettings::Embedded { path } => Arc::new(EmbeddedStore::open(path)?),
         StoreSettings::Redis(settings) => Arc::new(RedisStore::open(settings)?),
     })
+}
+
+/// The memory of used proofs: beside the state file, where there is one. The store is open, so no other process writes there.
+fn used_proofs(store: &StoreSettings) -> ReplayCache {
+    let StoreSettings::Embedded { path } = store else { return ReplayCache::default() };
+    let mut path = path.as_os_str().to_owned();
+    path.push(".proofs");
+    ReplayCache::kept_in(Path::new(&path), since_1970().as_secs())
 }
 
 /// Opens Redis as a start would, and waits for it as long as a start does where it is required.

@@ -15,16 +15,19 @@ use tokio::time::Instant;
 
 use crate::auth::authenticate::{authenticate, require_fresh_revocations};
 use crate::auth::bearer::Bearer;
+use crate::auth::dpop;
 use crate::browser::cookies::SessionCookies;
 use crate::browser::navigation::{RequestPurpose, purpose};
 use crate::browser::{Browser, CookieChange};
 use crate::clock::now_millis;
+use crate::config::Dpop;
 use crate::identity::Identity;
 use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::runtime::{FlightKey, RefreshResult};
 use crate::services::foreign;
 use crate::services::refresh::{redeem, verify};
+use crate::services::token_response::Recipient;
 use crate::sessions::{SessionId, Sessions, TokenId};
 use crate::tokens::VerifiedClaims;
 
@@ -59,12 +62,22 @@ pub(crate) fn lookup(
         // Its proof cannot come with a cookie: it was put there by somebody else.
         Some(Ok(identity)) if identity.key().is_some() => Err(over(context, Rejection::DpopTokenAsBearer)),
         Some(Ok(identity)) => {
+            require_sign_in(context, identity.claims())?;
             require_fresh_revocations(&context.worker, context.now_millis)?;
             Ok(CookieLookup::Found(identity))
         }
         _ if cookies.refresh.is_some() => Ok(CookieLookup::NeedsRefresh),
         None => Ok(CookieLookup::None),
         Some(Err(rejection)) => Err(over(context, rejection)),
+    }
+}
+
+/// Requires that the token of a cookie was issued by the sign-in pages where tokens have to be bound to a key: a client's token,
+/// which may be stolen, gets no further as a cookie than in `Authorization`.
+fn require_sign_in(context: &RequestContext, claims: &VerifiedClaims) -> Result<(), Rejection> {
+    match dpop::mode_of_request(context) == Dpop::Required && !claims.is_of_cookie_session() {
+        true => Err(over(context, Rejection::CookieOfClient)),
+        false => Ok(()),
     }
 }
 
@@ -117,6 +130,7 @@ pub(crate) async fn refresh(
 ) -> Result<(Rc<Identity>, Delivery), Rejection> {
     let token = cookies.refresh.and_then(|token| std::str::from_utf8(token).ok()).unwrap_or_default();
     let claims = verify(context, token).map_err(|rejection| over(context, rejection))?;
+    require_sign_in(context, &claims)?;
     let session = claims.sid().parse().map_err(|_| Rejection::TokenWithoutSession)?;
     let id = foreign::refresh_token_of(&claims)?;
     let tokens =
@@ -149,10 +163,10 @@ async fn shared(context: &Rc<RequestContext>, key: FlightKey, claims: VerifiedCl
             None => {
                 let (sender, result) = watch::channel(None);
                 flights.insert(key, result.clone());
-                let context = Rc::clone(context);
+                let (context, recipient) = (Rc::clone(context), Recipient::in_place_of(&claims));
                 spawn_local(async move {
                     let flight = Flight { context, key };
-                    let redeemed = redeem(&flight.context, &claims, None).await.map(Arc::new);
+                    let redeemed = redeem(&flight.context, &claims, None, recipient).await.map(Arc::new);
                     drop(flight);
                     sender.send_replace(Some(redeemed));
                 });

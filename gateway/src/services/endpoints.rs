@@ -65,7 +65,7 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
             Endpoint::Login if !is_post => {
                 return sign_in_page::show(&context, browser, request.view()).await;
             }
-            Endpoint::Login if sign_in_page::is_form(&context.head) => {
+            Endpoint::Login | Endpoint::LoginTotp if is_post && sign_in_page::is_form(&context.head) => {
                 return sign_in_page::submit(&context, browser, request.body).await;
             }
             Endpoint::Password if !is_post => {
@@ -85,9 +85,6 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
             }
             Endpoint::Tokens if is_post && sign_in_page::is_form(&context.head) => {
                 return personal_tokens::submit(&context, browser, request.body).await;
-            }
-            Endpoint::LoginTotp if sign_in_page::is_form(&context.head) => {
-                return second_factor_page::submit_code(&context, browser, request.body).await;
             }
             Endpoint::Reauthenticate if !is_post => {
                 return second_factor_page::show(&context, browser, request.view(), false).await;

@@ -24,7 +24,7 @@ use crate::response::{Response, header_value};
 use crate::services::foreign;
 use crate::services::login::new_session;
 use crate::services::sign_in_page::{query_value, see_other};
-use crate::services::token_response::{Grant, issue};
+use crate::services::token_response::{Grant, Recipient, issue};
 use crate::sessions::{IssuedTokens, RevocationReason, SessionId, TokenId};
 
 /// How long a sign-in on another host may take, in seconds.
@@ -161,7 +161,8 @@ pub(crate) async fn receive(
         ended.map_err(|e| store_unavailable(&e))?;
         return Ok(lost(browser));
     };
-    let tokens = Arc::new(issue(context, Grant::of_login(&user, &opened, context.now()))?);
+    let tokens =
+        Arc::new(issue(context, Grant::of_login(&user, &opened, Recipient::Cookies, context.now()))?);
     context.audit("handover", "claimed", &user.username, Some(session.to_string()));
     context.record.username.replace(Some(user.username.clone()));
     let remember = browser.remember_me.applies(!value("remember").is_empty());

@@ -15,7 +15,7 @@ use crate::request_body::RequestBody;
 use crate::response::Response;
 use crate::services::proxy::bad_body;
 use crate::services::second_factor;
-use crate::services::token_response::{Grant, issue, respond};
+use crate::services::token_response::{Grant, Recipient, issue, respond};
 use crate::sessions::{
     IssuedTokens, LoginDecision, LoginPermit, LoginResult, MAX_CHECK_TIME, NewSession, OpenSessionError,
 };
@@ -30,7 +30,7 @@ const MAX_BODY: usize = 8 * 1024;
 /// Logs a user in who sends JSON.
 pub(crate) async fn login(context: &RequestContext, body: RequestBody) -> Result<Response, Rejection> {
     let proof = dpop::of_token_request(context, None)?;
-    let tokens = sign_in(context, read_json(context, body), proof.as_ref()).await?;
+    let tokens = sign_in(context, read_json(context, body), proof.as_ref(), Recipient::Client).await?;
     Ok(respond(context, tokens, proof.as_ref()))
 }
 
@@ -50,9 +50,10 @@ pub(crate) async fn sign_in(
     context: &RequestContext,
     credentials: impl Future<Output = Result<Credentials, Rejection>>,
     proof: Option<&CheckedProof>,
+    recipient: Recipient,
 ) -> Result<IssuedTokens, Rejection> {
     let result = match credentials.await {
-        Ok(credentials) => attempt(context, credentials, proof).await,
+        Ok(credentials) => attempt(context, credentials, proof, recipient).await,
         Err(rejection) => Err(rejection),
     };
     let outcome = match &result {
@@ -76,6 +77,7 @@ async fn attempt(
     context: &RequestContext,
     credentials: Credentials,
     proof: Option<&CheckedProof>,
+    recipient: Recipient,
 ) -> Result<IssuedTokens, Rejection> {
     let name = CanonicalName::for_lockout(&credentials.username);
     let (user, permit) = check_password(context, "login", &name, credentials.password).await?;
@@ -91,12 +93,16 @@ async fn attempt(
         // The password alone must not clear the failures: they may be of the second factor.
         settle(context, permit, LoginResult::Unknown).await?;
         enrolled?;
+        if user.must_change_password {
+            // The change takes a code: one here would be used up for nothing.
+            return Err(change_required(context, &user, true));
+        }
         context.audit("login", "second_factor_required", name.as_str(), None);
         return Err(second_factor::ask(context, &user).await);
     }
     let settled = settle(context, permit, LoginResult::Succeeded);
     let key = proof.map(|proof| proof.key);
-    open_session(context, &user, false, key, settled).await
+    open_session(context, &user, false, (key, recipient), settled).await
 }
 
 /// Opens a session of a user who has proved the identity, bound to `key`, while `settled` takes place.
@@ -104,14 +110,13 @@ pub(super) async fn open_session(
     context: &RequestContext,
     user: &User,
     second_factor: bool,
-    key: Option<KeyThumbprint>,
+    (key, recipient): (Option<KeyThumbprint>, Recipient),
     settled: impl Future<Output = Result<(), Rejection>>,
 ) -> Result<IssuedTokens, Rejection> {
     let name = &user.username;
     if user.must_change_password {
         settled.await?;
-        context.audit("login", "password_change_required", name, None);
-        return Err(Rejection::PasswordChangeRequired);
+        return Err(change_required(context, user, second_factor));
     }
     let new = NewSession { second_factor, key: key.map(|key| key.0), ..new_session(context, user) };
     let sessions = &context.worker.gateway.sessions;
@@ -127,7 +132,12 @@ pub(super) async fn open_session(
         OpenSessionError::Store(error) => store_unavailable(&error),
     })?;
     context.audit("login", "success", name, Some(opened.session.to_string()));
-    issue(context, Grant { key, ..Grant::of_login(user, &opened, context.now()) })
+    issue(context, Grant { key, ..Grant::of_login(user, &opened, recipient, context.now()) })
+}
+
+fn change_required(context: &RequestContext, user: &User, with_code: bool) -> Rejection {
+    context.audit("login", "password_change_required", &user.username, None);
+    Rejection::PasswordChangeRequired(with_code)
 }
 
 /// The user of a name and a password. The permit of a success is left to be settled; nothing may be sent before that.

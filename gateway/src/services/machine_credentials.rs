@@ -317,7 +317,7 @@ async fn check_now(context: &RequestContext, name: &CanonicalName, password: Pas
     settle(context, permit, LoginResult::Succeeded).await?;
     if user.must_change_password {
         context.audit("basic", "password_change_required", name.as_str(), None);
-        return Err(Rejection::PasswordChangeRequired);
+        return Err(Rejection::PasswordChangeRequired(false));
     }
     let session = SessionId::random();
     context.audit("basic", "success", name.as_str(), Some(session.to_string()));

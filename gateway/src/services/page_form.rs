@@ -1,7 +1,7 @@
 //! Forms of the sign-in pages: reading them, and the page that answers one that is refused.
 
 use crate::browser::csrf::RequestSource;
-use crate::browser::forms::{AccountForm, FormKind};
+use crate::browser::forms::{AccountForm, FormKind, REQUIRED_CHANGE};
 use crate::browser::pages::FormError;
 use crate::browser::return_address::ReturnAddress;
 use crate::rejection::Rejection;
@@ -68,16 +68,18 @@ pub(super) fn refuse_form(
     response
 }
 
-/// What the forms for passwords and second factors send.
+/// What the forms for sign-ins, passwords and second factors send.
 #[derive(Default)]
 pub(super) struct AccountFields {
     pub(super) username: String,
+    /// Of a sign-in.
+    pub(super) password: String,
     pub(super) current: String,
     pub(super) new: String,
     pub(super) repeat: String,
     pub(super) token: String,
     pub(super) code: String,
-    /// What a form of second factors is for.
+    /// What a form is for, where its address does not say that.
     pub(super) step: String,
     pub(super) return_to: String,
     pub(super) state: String,
@@ -89,6 +91,7 @@ impl FormFields for AccountFields {
     fn slot(&mut self, name: &str) -> Option<Slot<'_>> {
         Some(match name {
             "username" => Slot::Text(&mut self.username),
+            "password" => Slot::Text(&mut self.password),
             "current_password" => Slot::Text(&mut self.current),
             "new_password" => Slot::Text(&mut self.new),
             "repeat_password" => Slot::Text(&mut self.repeat),
@@ -105,6 +108,11 @@ impl FormFields for AccountFields {
 }
 
 impl AccountFields {
+    /// Whether the form sets another password, without which there is no sign-in.
+    pub(super) fn is_required_change(&self) -> bool {
+        self.step == REQUIRED_CHANGE
+    }
+
     /// What is wrong with the new password before it is looked at.
     pub(super) fn error(&self) -> Option<FormError> {
         match (self.new.is_empty(), self.new == self.repeat) {
@@ -125,6 +133,8 @@ impl AccountFields {
             kind,
             username: &self.username,
             is_named: true,
+            asks_code: !self.code.is_empty(),
+            at_own_address: true,
             token: &self.token,
             remember: self.remember,
             return_to,

@@ -73,12 +73,13 @@ pub(super) async fn change(context: &Rc<RequestContext>, body: RequestBody) -> R
     Ok(response::no_store(response::empty(StatusCode::NO_CONTENT)))
 }
 
-/// Changes the password of the user of `identity`, or else of the one that `change` names.
+/// Changes the password of the user of `identity`, or else of the one that `change` names. Returns the changed user, and whether
+/// a second factor was used.
 pub(super) async fn apply(
     context: &RequestContext,
     identity: Option<Rc<Identity>>,
     change: Change,
-) -> Result<Arc<User>, Rejection> {
+) -> Result<(Arc<User>, bool), Rejection> {
     let (name, own) = match (identity, &change.username) {
         (Some(identity), _) => {
             let user =
@@ -98,9 +99,9 @@ pub(super) async fn apply(
     // The password was right, whatever becomes of the new one. Where a code is asked for, it clears no failures.
     let outcome = if matches!(asks_code, Ok(false)) { LoginResult::Succeeded } else { LoginResult::Unknown };
     settle(context, permit, outcome).await?;
-    if asks_code? {
-        let code = change.code.as_deref().ok_or(Rejection::CodeRequired)?;
-        second_factor::check_code(context, EVENT, &user, code).await?;
+    let asks_code = asks_code?;
+    if asks_code && change.code.is_none() {
+        return Err(Rejection::CodeRequired);
     }
     let kept = match (change.end_other_sessions, own) {
         (false, _) => KeptSessions::All,
@@ -108,9 +109,13 @@ pub(super) async fn apply(
         (true, None) => KeptSessions::None,
     };
     let prepared = prepare(context, &user, Some(&change.current), change.new).await?;
+    // At last, so that no other refusal uses up a code.
+    if let Some(code) = change.code.filter(|_| asks_code) {
+        second_factor::check_code(context, EVENT, &user, &code).await?;
+    }
     let changed = store(context, &user, prepared, kept).await?;
     context.audit(EVENT, "success", name.as_str(), own.map(|own| own.to_string()));
-    Ok(changed)
+    Ok((changed, asks_code))
 }
 
 /// Checks and hashes a new password, without storing it.

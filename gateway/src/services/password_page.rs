@@ -15,10 +15,11 @@ use crate::request::RequestContext;
 use crate::request_body::RequestBody;
 use crate::response::Response;
 use crate::services::cookie_session::resolve_for_page;
-use crate::services::login::{Credentials, sign_in};
+use crate::services::login::{Credentials, open_session, sign_in};
 use crate::services::page_form::{AccountFields, read_form, refuse_form};
 use crate::services::password::{self, Change};
 use crate::services::sign_in_page::{begin_session, form_error, query_value};
+use crate::services::token_response::Recipient;
 use crate::users::Password;
 
 /// Shows the form.
@@ -44,23 +45,40 @@ fn form<'a>(
     return_to: &'a ReturnAddress,
     error: Option<FormError>,
 ) -> AccountForm<'a> {
+    if fields.is_required_change() {
+        return fields.form(FormKind::RequiredChange, return_to, error);
+    }
     let form = fields.form(FormKind::ChangePassword, return_to, error);
     AccountForm { username: user.unwrap_or(form.username), is_named: user.is_some(), ..form }
 }
 
-/// Changes the password, or shows the form again with what is wrong. Who has no session is signed in with the new password.
+/// Takes the form.
 pub(super) async fn submit(
     context: &Rc<RequestContext>,
     browser: &Browser,
     body: RequestBody,
 ) -> Result<Response, Rejection> {
-    let fields: AccountFields = read_form(context, body).await?;
+    change(context, browser, read_form(context, body).await?).await
+}
+
+/// Changes the password, or shows the form again with what is wrong. Who has no session is signed in with the new password.
+pub(super) async fn change(
+    context: &Rc<RequestContext>,
+    browser: &Browser,
+    fields: AccountFields,
+) -> Result<Response, Rejection> {
     let return_to = browser.return_address(&context.head, &context.client, &fields.return_to);
     let cookies = browser_cookies(browser, context);
     let (identity, _) = resolve_for_page(context, browser, cookies).await?;
+    // The form of a sign-in, or one that was opened by another user, is about the user whom it names.
+    let identity = identity.filter(|identity| {
+        let is_users = [identity.claims().username(), ""].contains(&fields.username.as_str());
+        is_users && !fields.is_required_change()
+    });
     let user = identity.as_ref().map(|identity| identity.claims().username().to_owned());
     let again = |status, error| {
         let form = form(user.as_deref(), &fields, &return_to, Some(error));
+        let form = form.with_code(form.asks_code || error == FormError::CodeRequired);
         browser.pages.form(status, accept_language(&context.head), form)
     };
     if (identity.is_none() && fields.username.trim().is_empty()) || fields.current.is_empty() {
@@ -84,9 +102,17 @@ pub(super) async fn submit(
         Ok(_) if identity.is_some() => {
             Ok(browser.pages.password_changed(accept_language(&context.head), true, &return_to))
         }
-        Ok(_) => {
-            let credentials = async { Credentials::new(fields.username.clone(), fields.new.clone()) };
-            match sign_in(context, credentials, None).await {
+        Ok((user, second_factor)) => {
+            let signed_in = match second_factor {
+                true => {
+                    open_session(context, &user, true, (None, Recipient::Cookies), async { Ok(()) }).await
+                }
+                false => {
+                    let credentials = async { Credentials::new(fields.username.clone(), fields.new.clone()) };
+                    sign_in(context, credentials, None, Recipient::Cookies).await
+                }
+            };
+            match signed_in {
                 Ok(tokens) => {
                     begin_session(context, browser, cookies, tokens, fields.destination(&return_to)).await
                 }
@@ -116,6 +142,8 @@ pub(super) fn refused(
             (_, Code::PasswordUnchanged) => FormError::PasswordUnchanged,
             (_, Code::PasswordNotChangeable) => FormError::PasswordNotChangeable,
             (_, Code::PasswordConflict) => FormError::PasswordConflict,
+            (_, Code::MfaRequired) => FormError::CodeRequired,
+            (_, Code::WrongSecondFactor) => FormError::WrongCode,
             (_, Code::InvalidCredentials | Code::BadRequest) => FormError::WrongPassword,
             _ => form_error(rejection),
         };

@@ -153,7 +153,12 @@ pub(super) async fn submit(
 }
 
 fn form<'a>(fields: &'a AccountFields, home: &'a ReturnAddress, error: Option<FormError>) -> AccountForm<'a> {
-    AccountForm { remember: false, state: "", ..fields.form(FormKind::ResetPassword, home, error) }
+    AccountForm {
+        remember: false,
+        state: "",
+        at_own_address: false,
+        ..fields.form(FormKind::ResetPassword, home, error)
+    }
 }
 
 fn bad_link_page(context: &RequestContext, browser: &Browser, rejection: Rejection) -> Response {

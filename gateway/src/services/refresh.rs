@@ -13,7 +13,7 @@ use crate::response::Response;
 use crate::services::foreign;
 use crate::services::login::only_json;
 use crate::services::proxy::bad_body;
-use crate::services::token_response::{Grant, NewRefreshToken, issue, respond};
+use crate::services::token_response::{Grant, NewRefreshToken, Recipient, issue, respond};
 use crate::sessions::{
     Account, IssuedTokens, RateLimitDecision, RateLimitScope, RefreshError, Session, SessionId,
 };
@@ -33,7 +33,8 @@ pub(crate) async fn refresh(context: &RequestContext, body: RequestBody) -> Resu
             _ => RefreshOutcome::Invalid,
         });
     })?;
-    let tokens = redeem(context, &claims, proof.as_ref().map(|proof| proof.key)).await?;
+    let key = proof.as_ref().map(|proof| proof.key);
+    let tokens = redeem(context, &claims, key, Recipient::Client).await?;
     Ok(respond(context, tokens, proof.as_ref()))
 }
 
@@ -60,6 +61,7 @@ pub(crate) async fn redeem(
     context: &RequestContext,
     claims: &VerifiedClaims,
     key: Option<KeyThumbprint>,
+    recipient: Recipient,
 ) -> Result<IssuedTokens, Rejection> {
     let metrics = &context.worker.metrics;
     // The user is looked up again: a session of one who was disabled or deleted, or has a new password, ends
@@ -104,6 +106,7 @@ pub(crate) async fn redeem(
                 .successor
                 .map(|s| NewRefreshToken { id: s.id, issued_at: s.issued_at.seconds() }),
             key,
+            recipient,
             message: None,
             authentication: refreshed.authentication,
         },

@@ -23,7 +23,7 @@ use crate::request_body::RequestBody;
 use crate::response::{self, Response};
 use crate::services::foreign;
 use crate::services::login::{check_password, only_json, open_session, permit, read_body, settle};
-use crate::services::token_response::{Grant, issue, respond};
+use crate::services::token_response::{Grant, Recipient, issue, respond};
 use crate::sessions::{
     EnrolledFactors, FactorError, IssuedTokens, LoginResult, NewSecret, RevocationReason, SessionId, Ticket,
     TicketPurpose,
@@ -133,7 +133,7 @@ pub(super) async fn step(context: &RequestContext, body: RequestBody) -> Result<
     let mut members = members(context, body).await?;
     let (token, code) = (required(&mut members, "mfa_token")?, required(&mut members, "code")?);
     let proof = dpop::of_token_request(context, None)?;
-    let tokens = complete_login(context, &token, &code, proof.as_ref()).await?;
+    let tokens = complete_login(context, &token, &code, proof.as_ref(), Recipient::Client).await?;
     Ok(respond(context, tokens, proof.as_ref()))
 }
 
@@ -144,6 +144,7 @@ pub(super) async fn complete_login(
     token: &str,
     code: &str,
     proof: Option<&CheckedProof>,
+    recipient: Recipient,
 ) -> Result<IssuedTokens, Rejection> {
     let sessions = &context.worker.gateway.sessions;
     let purpose = TicketPurpose::SecondFactor;
@@ -161,7 +162,7 @@ pub(super) async fn complete_login(
     let used = sessions.use_ticket(token, purpose, now_millis()).await;
     used.map_err(|error| store_unavailable(&error))?.map_err(|_| Rejection::LoginStepOver)?;
     let key = proof.map(|proof| proof.key);
-    open_session(context, &user, true, key, async { Ok(()) }).await
+    open_session(context, &user, true, (key, recipient), async { Ok(()) }).await
 }
 
 /// The user of an access token, and the token's session.
@@ -212,7 +213,7 @@ pub(super) async fn manage(
         }
         Endpoint::MfaConfirm => {
             let code = required(&mut members(context, body).await?, "code")?;
-            let (recovery_codes, _) = confirm(context, &user, session, &code).await?;
+            let (recovery_codes, _) = confirm(context, &user, session, &code, Recipient::Client).await?;
             Ok(ok(&RecoveryBody { recovery_codes }))
         }
         Endpoint::MfaRecoveryCodes => {
@@ -263,6 +264,7 @@ pub(super) async fn confirm(
     user: &User,
     session: SessionId,
     code: &str,
+    recipient: Recipient,
 ) -> Result<(Vec<String>, IssuedTokens), Rejection> {
     const EVENT: &str = "mfa-enroll";
     let name = CanonicalName::for_lockout(&user.username);
@@ -276,7 +278,7 @@ pub(super) async fn confirm(
     };
     settle(context, permit, outcome).await?;
     let codes = confirmed.map_err(refusal)?;
-    let tokens = raise(context, user, session, true).await?;
+    let tokens = raise(context, user, session, true, recipient).await?;
     context.audit(EVENT, "success", &user.username, Some(session.to_string()));
     Ok((codes, tokens))
 }
@@ -287,6 +289,7 @@ async fn raise(
     user: &User,
     session: SessionId,
     second_factor: bool,
+    recipient: Recipient,
 ) -> Result<IssuedTokens, Rejection> {
     let raised = context.worker.gateway.sessions.reauthenticate(session, second_factor, now_millis()).await;
     let raised = raised.map_err(|error| store_unavailable(&error))?.ok_or(Rejection::SessionEnded)?;
@@ -300,6 +303,7 @@ async fn raise(
             session_ends_at,
             refresh_token: None,
             key: raised.key.map(KeyThumbprint),
+            recipient,
             message: None,
             authentication,
         },
@@ -351,7 +355,7 @@ pub(super) async fn reauthenticate(
     let (user, session) = user_of(context).await?;
     let mut members = members(context, body).await?;
     let (password, code) = (text(&mut members, "current_password")?, text(&mut members, "code")?);
-    let tokens = prove(context, &user, session, password, code).await?;
+    let tokens = prove(context, &user, session, (password, code), Recipient::Client).await?;
     Ok(respond(context, tokens, None))
 }
 
@@ -360,8 +364,8 @@ pub(super) async fn prove(
     context: &RequestContext,
     user: &User,
     session: SessionId,
-    password: Option<String>,
-    code: Option<String>,
+    (password, code): (Option<String>, Option<String>),
+    recipient: Recipient,
 ) -> Result<IssuedTokens, Rejection> {
     const EVENT: &str = "reauthenticate";
     let is_enrolled = is_enrolled(context, user).await?;
@@ -377,7 +381,7 @@ pub(super) async fn prove(
         }
         (false, _, None) => return Err(Rejection::CodeMissing),
     };
-    let tokens = raise(context, user, session, second_factor).await?;
+    let tokens = raise(context, user, session, second_factor, recipient).await?;
     context.audit(EVENT, "success", &user.username, Some(session.to_string()));
     Ok(tokens)
 }

@@ -23,7 +23,8 @@ use crate::services::second_factor::{
     begin, begun, complete_login, confirm, confirm_password, otpauth_uri, prove, qr_code, remove,
     renew_recovery_codes, status, user_behind,
 };
-use crate::services::sign_in_page::{begin_session, form_error, query_value, see_other};
+use crate::services::sign_in_page::{ask_change, begin_session, form_error, query_value, see_other};
+use crate::services::token_response::Recipient;
 use crate::sessions::IssuedTokens;
 
 /// The form for the code of a sign-in whose password was right.
@@ -44,22 +45,28 @@ fn form(
     (fields, return_to): (&AccountFields, &ReturnAddress),
     (status, error): (StatusCode, Option<FormError>),
 ) -> Response {
-    let form = AccountForm { username: "", ..fields.form(kind, return_to, error) };
-    browser.pages.form(status, accept_language(&context.head), form)
+    browser.pages.form(status, accept_language(&context.head), fields.form(kind, return_to, error))
 }
 
 /// Completes a sign-in by the code of a form, or shows the form again.
-pub(super) async fn submit_code(
+pub(super) async fn check_code(
     context: &Rc<RequestContext>,
     browser: &Browser,
-    body: RequestBody,
+    fields: AccountFields,
 ) -> Result<Response, Rejection> {
-    let fields: AccountFields = read_form(context, body).await?;
     let return_to = browser.return_address(&context.head, &context.client, &fields.return_to);
-    match complete_login(context, &fields.token, &fields.code, None).await {
+    match complete_login(context, &fields.token, &fields.code, None, Recipient::Cookies).await {
         Ok(tokens) => {
             let cookies = browser_cookies(browser, context);
             begin_session(context, browser, cookies, tokens, fields.destination(&return_to)).await
+        }
+        // It is required since the password was right.
+        Err(Rejection::PasswordChangeRequired(with_code))
+            if context.state.config.settings.users.password_change =>
+        {
+            let username = context.record.username.borrow().clone().unwrap_or_default();
+            let fields = AccountFields { username, token: String::new(), ..fields };
+            Ok(ask_change(context, browser, &fields, &return_to, with_code))
         }
         // Only a new sign-in helps.
         Err(rejection) if rejection.code() == Code::MfaTokenExpired => {
@@ -97,13 +104,12 @@ async fn identity(
     Ok(identity)
 }
 
-/// `GET /reauthenticate` and `GET /mfa`: asks for what the user has. `factor` says that a second factor is needed, so that who has
-/// none enrols one.
+/// `GET /reauthenticate` and `GET /mfa`: asks for what the user has. Where a second factor is needed, who has none enrols one.
 pub(super) async fn show(
     context: &Rc<RequestContext>,
     browser: &Browser,
     request: RequestView<'_>,
-    factor: bool,
+    is_mfa: bool,
 ) -> Result<Response, Rejection> {
     let Some(identity) = identity(context, browser).await? else {
         return Ok(to_sign_in(context, browser, &browser.own_address(&context.head, &context.client)));
@@ -112,7 +118,7 @@ pub(super) async fn show(
     let back = query_value(request, "return");
     let return_to =
         browser.return_address(&context.head, &context.client, back.as_deref().unwrap_or_default());
-    let factor = factor || query_value(request, "factor").is_some();
+    let factor = is_mfa || query_value(request, "factor").is_some();
     let enrolled = status(context, &user).await?;
     let is_enabled = context.state.config.settings.mfa.enabled;
     let change = query_value(request, "change");
@@ -127,7 +133,11 @@ pub(super) async fn show(
         (false, _, _) if factor && is_enabled => FormKind::BeginEnrolment,
         (false, _, _) => FormKind::ProveByPassword,
     };
-    Ok(form(context, browser, kind, (&AccountFields::default(), &return_to), (StatusCode::OK, None)))
+    let fields = AccountFields::default();
+    let form = fields.form(kind, &return_to, None);
+    // `/mfa` takes no forms.
+    let form = AccountForm { at_own_address: !is_mfa, ..form };
+    Ok(browser.pages.form(StatusCode::OK, accept_language(&context.head), form))
 }
 
 /// `POST /reauthenticate` of a form: proves the identity, or enrols an app, renews its recovery codes or removes it.
@@ -141,6 +151,7 @@ pub(super) async fn submit(
     let Some(identity) = identity(context, browser).await? else {
         return Ok(to_sign_in(context, browser, &return_to));
     };
+    let recipient = Recipient::in_place_of(identity.claims());
     let (user, session) = user_behind(context, identity).await?;
     let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
     let about = (&fields, &return_to);
@@ -166,7 +177,7 @@ pub(super) async fn submit(
             let secret = begin(context, &user).await?.secret;
             Ok(enrolment(&secret, (StatusCode::OK, None)))
         }
-        "confirm-enrolment" => match confirm(context, &user, session, &fields.code).await {
+        "confirm-enrolment" => match confirm(context, &user, session, &fields.code, recipient).await {
             Ok((codes, tokens)) => {
                 keep(context, browser, tokens);
                 Ok(browser.pages.recovery_codes(accept_language(&context.head), &codes, &return_to))
@@ -191,7 +202,8 @@ pub(super) async fn submit(
         }
         step => {
             let kind = if step == "code" { FormKind::ProveByCode } else { FormKind::ProveByPassword };
-            match prove(context, &user, session, given(&fields.current), given(&fields.code)).await {
+            let proofs = (given(&fields.current), given(&fields.code));
+            match prove(context, &user, session, proofs, recipient).await {
                 Ok(tokens) => {
                     keep(context, browser, tokens);
                     Ok(see_other(return_to.as_str()))

@@ -10,7 +10,7 @@ use crate::auth::authenticate::{authenticate_endpoint, missing};
 use crate::auth::bearer::Bearer;
 use crate::auth::credentials::browser_cookies;
 use crate::browser::csrf;
-use crate::config::Dpop;
+use crate::config::{Dpop, Settings};
 use crate::identity::Identity;
 use crate::rejection::Rejection;
 use crate::rejection::store_unavailable;
@@ -25,6 +25,7 @@ use crate::tokens::UnixSeconds;
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Body {
     sessions: Vec<Entry>,
+    features: Vec<&'static str>,
 }
 
 /// Times are seconds since 1970.
@@ -43,7 +44,7 @@ struct Entry {
 }
 
 impl Body {
-    fn of(sessions: Vec<SessionInfo>, current: SessionId) -> Body {
+    fn of(sessions: Vec<SessionInfo>, current: SessionId, features: Vec<&'static str>) -> Body {
         let entry = |session: SessionInfo| Entry {
             sid: session.id,
             started_at: session.started_at.seconds(),
@@ -53,8 +54,18 @@ impl Body {
             client: session.client.user_agent,
             current: session.id == current,
         };
-        Body { sessions: sessions.into_iter().map(entry).collect() }
+        Body { sessions: sessions.into_iter().map(entry).collect(), features }
     }
+}
+
+/// What else users can do for their accounts here, by the names of the settings: so that a page asks for nothing that is off.
+fn features(settings: &Settings) -> Vec<&'static str> {
+    let all = [
+        ("mfa", settings.mfa.enabled),
+        ("password_change", settings.users.password_change),
+        ("personal_tokens", settings.personal_tokens.enabled),
+    ];
+    all.into_iter().filter(|(_, is_on)| *is_on).map(|(name, _)| name).collect()
 }
 
 /// Lists the user's sessions.
@@ -62,7 +73,8 @@ pub(crate) async fn list(context: &Rc<RequestContext>) -> Result<Response, Rejec
     let identity = user(context).await?;
     let subject = &foreign::account_id(context, identity.claims()).await?;
     let sessions = context.worker.gateway.sessions.list(Some(subject), context.now_millis).await;
-    let body = Body::of(sessions.map_err(|e| store_unavailable(&e))?, *identity.session());
+    let features = features(&context.state.config.settings);
+    let body = Body::of(sessions.map_err(|e| store_unavailable(&e))?, *identity.session(), features);
     context.record.identity.replace(Some(identity));
     Ok(response::no_store(response::json(StatusCode::OK, &body)))
 }
@@ -124,7 +136,7 @@ mod tests {
             expires_at: UnixMillis::new(9_000),
             client: ClientInfo::new("192.0.2.1".parse().unwrap(), None),
         };
-        let body = serde_json::to_value(Body::of(ids.map(session).into(), ids[1])).unwrap();
+        let body = serde_json::to_value(Body::of(ids.map(session).into(), ids[1], vec!["mfa"])).unwrap();
         assert_eq!(
             body["sessions"][1],
             serde_json::json!({
@@ -133,5 +145,6 @@ mod tests {
             })
         );
         assert_eq!(body["sessions"][0]["current"], false);
+        assert_eq!(body["features"], serde_json::json!(["mfa"]));
     }
 }

@@ -9,12 +9,13 @@ use http::header::LOCATION;
 use crate::admission::RequestView;
 use crate::auth::credentials::browser_cookies;
 use crate::browser::cookies::SessionCookies;
-use crate::browser::forms::{AccountForm, FormKind};
+use crate::browser::forms::FormKind;
 use crate::browser::navigation::{RequestPurpose, purpose};
 use crate::browser::pages::{FormError, LoginForm};
 use crate::browser::return_address::ReturnAddress;
 use crate::browser::{Browser, CookieChange, accept_language};
 use crate::http1::RequestHead;
+use crate::identity::Identity;
 use crate::rejection::{Code, Rejection};
 use crate::request::RequestContext;
 use crate::request_body::RequestBody;
@@ -22,8 +23,10 @@ use crate::response::{self, Response, header_value};
 use crate::services::cookie_session::{resolve_for_page, signed_claims};
 use crate::services::handover::{SignIn, go_on, to_sign_in};
 use crate::services::login::{Credentials, sign_in};
-use crate::services::page_form::{AccountFields, FormFields, Slot, read_form, refuse_form};
-use crate::services::second_factor_page::ask_code;
+use crate::services::page_form::{AccountFields, read_form, refuse_form};
+use crate::services::password_page;
+use crate::services::second_factor_page::{self, ask_code};
+use crate::services::token_response::Recipient;
 use crate::sessions::IssuedTokens;
 use crate::sessions::RevocationReason;
 
@@ -61,12 +64,18 @@ pub(crate) async fn show(
     let state = query_value(request, "state").unwrap_or_default();
     let cookies = browser_cookies(browser, context);
     let (identity, ended) = resolve_for_page(context, browser, cookies).await?;
+    let is_handover = !state.is_empty() && return_to.other_origin().is_some();
+    // The other host's routes may ask for it.
+    let counts = |identity: &Rc<Identity>| {
+        !(is_handover && context.state.config.requires_possession) || identity.claims().is_of_cookie_session()
+    };
+    let identity = identity.filter(counts);
     let user = identity.as_ref().map(|identity| identity.claims().username());
     let language = accept_language(&context.head);
     let is_switch = query_value(request, "switch").is_some();
     match (user, &identity) {
         // The other host asked for a session: here is one.
-        (_, Some(identity)) if !is_switch && !state.is_empty() && return_to.other_origin().is_some() => {
+        (_, Some(identity)) if !is_switch && is_handover => {
             go_on(
                 context,
                 browser,
@@ -81,6 +90,11 @@ pub(crate) async fn show(
             let error = match (cookies.conflict, ended) {
                 (true, _) => Some(FormError::CookieConflict),
                 (false, true) => Some(FormError::SessionEnded),
+                (false, false)
+                    if !is_switch && cookies.is_empty() && is_led_from_itself(context, browser) =>
+                {
+                    Some(FormError::CookiesMissing)
+                }
                 (false, false) => None,
             };
             let form = LoginForm {
@@ -96,37 +110,44 @@ pub(crate) async fn show(
     }
 }
 
-/// What the form sends.
-#[derive(Default)]
-struct Fields {
-    username: String,
-    password: String,
-    return_to: String,
-    state: String,
-    remember: bool,
+/// Whether a person came from the sign-in page to the sign-in page, as happens where a browser keeps no cookies: the page that it was
+/// led on to knew of no session.
+fn is_led_from_itself(context: &RequestContext, browser: &Browser) -> bool {
+    let own = context.own_origin();
+    let from = format!(
+        "{}://{}{}{}",
+        own.scheme.name(),
+        own.host_with_port(),
+        context.client.prefix(&context.head),
+        browser.pages.login_path()
+    );
+    let referrer = context.head.headers().iter().find(|field| field.name.eq_ignore_ascii_case(b"referer"));
+    let rest = referrer.and_then(|field| field.value.strip_prefix(from.as_bytes()));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'?')))
 }
 
-impl FormFields for Fields {
-    fn slot(&mut self, name: &str) -> Option<Slot<'_>> {
-        Some(match name {
-            "username" => Slot::Text(&mut self.username),
-            "password" => Slot::Text(&mut self.password),
-            "return" => Slot::Text(&mut self.return_to),
-            "state" => Slot::Text(&mut self.state),
-            "remember" => Slot::Checked(&mut self.remember),
-            _ => return None,
-        })
-    }
-}
-
-/// Signs a person in, or shows the form again with what is wrong. A new session begins whatever cookies came along, and the
-/// session that they belong to ends: no person can be made to use one that was chosen for them.
+/// Takes a form of a sign-in, whichever step it is of: all of them are sent to the address of the first one, so that the browser
+/// keeps the fragment of the address that it is led back to.
 pub(crate) async fn submit(
     context: &Rc<RequestContext>,
     browser: &Browser,
     body: RequestBody,
 ) -> Result<Response, Rejection> {
-    let mut fields: Fields = read_form(context, body).await?;
+    let fields: AccountFields = read_form(context, body).await?;
+    match (fields.is_required_change(), fields.token.is_empty()) {
+        (true, _) => password_page::change(context, browser, fields).await,
+        (false, false) => second_factor_page::check_code(context, browser, fields).await,
+        (false, true) => first_step(context, browser, fields).await,
+    }
+}
+
+/// Signs a person in, or shows the form again with what is wrong. A new session begins whatever cookies came along, and the
+/// session that they belong to ends: no person can be made to use one that was chosen for them.
+async fn first_step(
+    context: &Rc<RequestContext>,
+    browser: &Browser,
+    mut fields: AccountFields,
+) -> Result<Response, Rejection> {
     let password = std::mem::take(&mut fields.password);
     let return_to = browser.return_address(&context.head, &context.client, &fields.return_to);
     let cookies = browser_cookies(browser, context);
@@ -135,39 +156,19 @@ pub(crate) async fn submit(
         return Ok(again(context, browser, &fields, &return_to, error));
     }
     let username = fields.username.clone();
-    let result = sign_in(context, async { Credentials::new(username, password) }, None).await;
+    let result =
+        sign_in(context, async { Credentials::new(username, password) }, None, Recipient::Cookies).await;
     match result {
-        Ok(tokens) => {
-            let to = Destination { return_to: &return_to, state: &fields.state, remember: fields.remember };
-            begin_session(context, browser, cookies, tokens, to).await
-        }
+        Ok(tokens) => begin_session(context, browser, cookies, tokens, fields.destination(&return_to)).await,
         Err(Rejection::SecondFactorRequired(token)) => {
-            let step = AccountFields {
-                token: token.as_str().to_owned(),
-                remember: fields.remember,
-                state: fields.state.clone(),
-                ..AccountFields::default()
-            };
+            let step = AccountFields { token: token.as_str().to_owned(), ..fields };
             context.record.rejection.replace(Some(Rejection::SecondFactorRequired(token)));
             Ok(ask_code(context, browser, &step, &return_to, (StatusCode::FORBIDDEN, None)))
         }
-        Err(rejection)
-            if rejection.code() == Code::PasswordChangeRequired
-                && context.state.config.settings.users.password_change =>
+        Err(Rejection::PasswordChangeRequired(with_code))
+            if context.state.config.settings.users.password_change =>
         {
-            let form = AccountForm {
-                kind: FormKind::RequiredChange,
-                username: &fields.username,
-                is_named: true,
-                token: "",
-                remember: fields.remember,
-                return_to: &return_to,
-                state: &fields.state,
-                error: None,
-            };
-            let response = browser.pages.form(rejection.status(), accept_language(&context.head), form);
-            context.record.rejection.replace(Some(rejection));
-            Ok(response)
+            Ok(ask_change(context, browser, &fields, &return_to, with_code))
         }
         Err(rejection) => {
             Ok(refuse_form(context, rejection, |rejection| {
@@ -180,6 +181,20 @@ pub(crate) async fn submit(
             }))
         }
     }
+}
+
+/// The form for another password, which takes a code as well if that is needed, in place of a sign-in.
+pub(super) fn ask_change(
+    context: &RequestContext,
+    browser: &Browser,
+    fields: &AccountFields,
+    return_to: &ReturnAddress,
+    with_code: bool,
+) -> Response {
+    refuse_form(context, Rejection::PasswordChangeRequired(with_code), |rejection| {
+        let form = fields.form(FormKind::RequiredChange, return_to, None).with_code(with_code);
+        browser.pages.form(rejection.status(), accept_language(&context.head), form)
+    })
 }
 
 /// Where a sign-in leads, and how long it lasts.
@@ -240,7 +255,7 @@ fn refresh_len(tokens: &IssuedTokens) -> usize {
 fn again(
     context: &RequestContext,
     browser: &Browser,
-    fields: &Fields,
+    fields: &AccountFields,
     return_to: &ReturnAddress,
     (error, status): (FormError, StatusCode),
 ) -> Response {

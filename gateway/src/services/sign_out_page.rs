@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use http::HeaderValue;
+
 use crate::admission::RequestView;
 use crate::auth::credentials::browser_cookies;
 use crate::browser::navigation::{RequestPurpose, purpose};
@@ -77,11 +79,13 @@ fn record(context: &RequestContext, event: &'static str, claims: &VerifiedClaims
 
 fn signed_out(context: &RequestContext, browser: &Browser) -> Response {
     context.record.cookies.replace(Some(CookieChange::Clear));
-    let purpose = purpose(context.head.method(), context.head.headers());
-    match purpose {
+    let mut response = match purpose(context.head.method(), context.head.headers()) {
         RequestPurpose::Navigation | RequestPurpose::FormSubmission => {
             see_other(&format!("{}{}", context.client.prefix(&context.head), browser.pages.logout_path()))
         }
         RequestPurpose::Background | RequestPurpose::Other => logged_out(),
-    }
+    };
+    // "Back" would show pages of the session from the browser's cache to whoever comes next.
+    response.headers_mut().insert("clear-site-data", HeaderValue::from_static("\"cache\""));
+    response
 }

@@ -14,7 +14,7 @@ use crate::request::RequestContext;
 use crate::response::{self, Response};
 use crate::sessions::{Authentication, IssuedTokens, NewTokens, SessionId, TokenId};
 use crate::tokens::{
-    AuthenticationClaims, KeyThumbprint, SigningError, TokenRequest, TokenType, UnixSeconds,
+    AuthenticationClaims, KeyThumbprint, SigningError, TokenRequest, TokenType, UnixSeconds, VerifiedClaims,
 };
 use crate::users::User;
 
@@ -49,6 +49,22 @@ pub(crate) struct NewRefreshToken {
     pub(crate) issued_at: UnixSeconds,
 }
 
+/// Where tokens go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recipient {
+    /// To a client, in the body of the response.
+    Client,
+    /// Into the cookies of a browser: they say so, and can be told from tokens that a client has put there.
+    Cookies,
+}
+
+impl Recipient {
+    /// Where those go that take the place of a token in a browser's cookies.
+    pub(crate) fn in_place_of(claims: &VerifiedClaims) -> Recipient {
+        if claims.is_of_cookie_session() { Recipient::Cookies } else { Recipient::Client }
+    }
+}
+
 /// The session of the tokens.
 pub(crate) struct Grant<'a> {
     pub(crate) user: &'a User,
@@ -57,6 +73,7 @@ pub(crate) struct Grant<'a> {
     pub(crate) refresh_token: Option<NewRefreshToken>,
     /// The key that the tokens are bound to.
     pub(crate) key: Option<KeyThumbprint>,
+    pub(crate) recipient: Recipient,
     /// Of a login, which also makes the access token fresh.
     pub(crate) message: Option<&'static str>,
     /// How the user proved the identity.
@@ -65,13 +82,19 @@ pub(crate) struct Grant<'a> {
 
 impl<'a> Grant<'a> {
     /// The grant of a session that begins.
-    pub(crate) fn of_login(user: &'a User, opened: &'a NewTokens, now: UnixSeconds) -> Grant<'a> {
+    pub(crate) fn of_login(
+        user: &'a User,
+        opened: &'a NewTokens,
+        recipient: Recipient,
+        now: UnixSeconds,
+    ) -> Grant<'a> {
         Grant {
             user,
             session: &opened.session,
             session_ends_at: opened.expires_at.seconds(),
             refresh_token: Some(NewRefreshToken { id: opened.refresh_token, issued_at: now }),
             key: None,
+            recipient,
             message: Some("Login successful"),
             authentication: opened.authentication,
         }
@@ -114,6 +137,7 @@ pub(crate) fn issue(context: &RequestContext, grant: Grant<'_>) -> Result<Issued
             authentication,
             csrf: csrf.as_deref(),
             key: grant.key,
+            cookie_session: grant.recipient == Recipient::Cookies,
             issued_at,
             expires_at,
             session_expires_at: grant.session_ends_at,

@@ -116,6 +116,7 @@ impl Fixture {
             fresh: false,
             csrf: None,
             key: None,
+            cookie_session: false,
             authentication: None,
             issued_at: NOW.min(expires_at - 60),
             expires_at,

@@ -75,6 +75,9 @@ impl AuthenticationClaims {
     }
 }
 
+/// The name of [`Claims::cookie_session`].
+pub(super) const COOKIE_SESSION: &str = "cookie_session";
+
 /// The claims of a token as they are signed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Claims {
@@ -105,6 +108,9 @@ pub struct Claims {
     /// The key that the token is bound to (RFC 7800 section 3.1, RFC 9449 section 6.1).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cnf: Option<Confirmation>,
+    /// Whether it was issued into a browser's cookies, by the sign-in pages; absent otherwise.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub cookie_session: bool,
     /// Whether the password was given for this token; in the compatible profile only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fresh: Option<bool>,

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 
+use super::claims::COOKIE_SESSION;
 use super::key_record::KeyRecord;
 use super::signer::{Signer, SigningError};
 use super::{AuthenticationClaims, Claims, Confirmation, KeyThumbprint, TokenType, UnixSeconds};
@@ -36,6 +37,8 @@ pub struct TokenRequest<'a> {
     pub csrf: Option<&'a str>,
     /// The key that the token is bound to.
     pub key: Option<KeyThumbprint>,
+    /// Whether it goes into a browser's cookies.
+    pub cookie_session: bool,
     /// Issued at.
     pub issued_at: UnixSeconds,
     /// Expiry. An access token never outlives its session.
@@ -136,6 +139,7 @@ impl Issuer {
         };
         // Who may use a token is not for a source of users to say.
         further.remove("cnf");
+        further.remove(COOKIE_SESSION);
         let is_access = request.token_type == TokenType::Access;
         let authentication = request.authentication.filter(|_| is_access);
         if authentication.is_some() {
@@ -158,6 +162,7 @@ impl Issuer {
             session_exp,
             token_type: request.token_type.claim(),
             cnf: request.key.map(|key| Confirmation { jkt: key.to_string() }),
+            cookie_session: request.cookie_session,
             fresh: compat.map(|_| request.fresh),
             csrf: request.csrf.map(str::to_owned),
             authentication,

@@ -429,6 +429,7 @@ mod tests {
             fresh: false,
             csrf: None,
             key: None,
+            cookie_session: false,
             authentication: None,
             issued_at: now,
             expires_at: now + 60,

@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
+use super::claims::COOKIE_SESSION;
 use super::issuer::encoded_header;
 use super::key_record::{KeyRecord, KeyRole};
 use super::payload::{Audience, Payload};
@@ -207,6 +208,11 @@ impl VerifiedClaims {
         let members = confirmation.as_object().filter(|members| members.len() == 1);
         let thumbprint = members.and_then(|members| members.get("jkt")?.as_str()?.parse().ok());
         thumbprint.map(Some).ok_or(TokenError::Invalid("cnf is not the thumbprint of a key"))
+    }
+
+    /// Whether it was issued into a browser's cookies, by the sign-in pages.
+    pub fn is_of_cookie_session(&self) -> bool {
+        !self.is_foreign && self.further.get(COOKIE_SESSION) == Some(&Value::Bool(true))
     }
 
     /// All claims.

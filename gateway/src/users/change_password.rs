@@ -77,7 +77,8 @@ impl PasswordChange {
             return Err(ChangePasswordError::NotWritable);
         }
         let hash = pool.create(users.new_password_cost(), new).await.map_err(CheckError::from)?;
-        let changed = User { credential: hash.clone().into(), ..User::clone(&found.user) };
+        let changed =
+            User { credential: hash.clone().into(), must_change_password: false, ..User::clone(&found.user) };
         let changed = Arc::new(User { must_change_password: false, ..changed });
         Ok(PasswordChange { found, hash, changed })
     }

@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, LdapError, Scope, SearchEntry, dn_escape, ldap_escape};
+use ldap3::{
+    Ldap, LdapConnAsync, LdapConnSettings, LdapError, LdapResult, Scope, SearchEntry, SearchResult,
+    dn_escape, ldap_escape,
+};
 use serde_json::{Map, Value};
 use tokio_rustls::rustls::ClientConfig;
 
@@ -25,6 +28,8 @@ const REFUSALS: [u32; 6] = [19, NO_SUCH_OBJECT, 34, 48, 49, 53];
 const SIZE_LIMIT_EXCEEDED: u32 = 4;
 /// `noSuchObject` of RFC 4511.
 const NO_SUCH_OBJECT: u32 = 32;
+/// `referral` of RFC 4511.
+const REFERRAL: u32 = 10;
 /// Attributes that change with the password, in OpenLDAP's password policy and in Active Directory.
 const PASSWORD_CHANGED: [&str; 2] = ["pwdChangedTime", "pwdLastSet"];
 
@@ -39,6 +44,24 @@ pub(super) struct LdapSource {
 struct Client {
     settings: LdapUsers,
     tls: Option<Arc<ClientConfig>>,
+}
+
+/// Why a directory gave no answer.
+#[derive(Debug, thiserror::Error)]
+enum DirectoryError {
+    #[error(transparent)]
+    Ldap(#[from] LdapError),
+    /// With the addresses of the servers.
+    #[error("it refers to {0}, and referrals are not followed: name that server in `url`")]
+    Referral(String),
+}
+
+/// Whether an operation has succeeded.
+fn succeeded(result: LdapResult) -> Result<(), DirectoryError> {
+    match result.rc {
+        REFERRAL => Err(DirectoryError::Referral(result.refs.join(", "))),
+        _ => Ok(result.success().map(drop)?),
+    }
 }
 
 impl LdapSource {
@@ -85,33 +108,30 @@ impl LdapSource {
 }
 
 impl Client {
-    async fn connect(&self) -> Result<Ldap, LdapError> {
-        let mut settings = LdapConnSettings::new()
-            .set_conn_timeout(self.settings.timeout)
-            .set_starttls(self.settings.start_tls);
+    async fn connect(&self) -> Result<Ldap, DirectoryError> {
+        let mut settings = LdapConnSettings::new().set_starttls(self.settings.start_tls);
         if let Some(tls) = &self.tls {
             settings = settings.set_config(Arc::clone(tls));
         }
-        let (connection, mut ldap) = LdapConnAsync::with_settings(settings, &self.settings.url).await?;
+        let (connection, ldap) = LdapConnAsync::with_settings(settings, &self.settings.url).await?;
         tokio::spawn(async move {
             if let Err(error) = connection.drive().await {
                 tracing::debug!(%error, "a connection to the directory has ended");
             }
         });
-        ldap.with_timeout(self.settings.timeout);
         Ok(ldap)
     }
 
     /// A connection that is bound for searching.
-    async fn searching(&self) -> Result<Ldap, LdapError> {
+    async fn searching(&self) -> Result<Ldap, DirectoryError> {
         let mut ldap = self.connect().await?;
         if let Some((dn, password)) = &self.settings.bind {
-            ldap.simple_bind(dn, password).await?.success()?;
+            succeeded(ldap.simple_bind(dn, password).await?)?;
         }
         Ok(ldap)
     }
 
-    async fn by_name(&self, name: &CanonicalName) -> Result<Lookup, LdapError> {
+    async fn by_name(&self, name: &CanonicalName) -> Result<Lookup, DirectoryError> {
         match &self.settings.user_dn {
             Some(template) => {
                 let dn = template.replace("{username}", &dn_escape(name.as_str()));
@@ -124,7 +144,7 @@ impl Client {
         }
     }
 
-    async fn by_id(&self, id: &str) -> Result<Lookup, LdapError> {
+    async fn by_id(&self, id: &str) -> Result<Lookup, DirectoryError> {
         let by_id = format!("({}={})", self.settings.id_attribute, ldap_escape(id));
         // Who may not log in any more does not stay logged in either.
         let filter = match &self.settings.user_dn {
@@ -141,7 +161,7 @@ impl Client {
         scope: Scope,
         filter: &str,
         typed: Option<&CanonicalName>,
-    ) -> Result<Lookup, LdapError> {
+    ) -> Result<Lookup, DirectoryError> {
         let settings = &self.settings;
         let mut ldap = self.searching().await?;
         let named = names_in(settings.user_dn.as_deref().unwrap_or(&settings.filter));
@@ -161,7 +181,16 @@ impl Client {
             );
             return Ok(Lookup::Unusable("more entries fit than the directory lists".to_owned()));
         }
-        let (mut entries, _) = found.success()?;
+        if found.1.rc == REFERRAL && scope == Scope::Base {
+            tracing::warn!(
+                dn = base,
+                refers_to = %found.1.refs.join(", "),
+                "the directory refers to another server for an entry, and referrals are not followed, so that it may not log in"
+            );
+            return Ok(Lookup::Unusable("the directory refers to another server for it".to_owned()));
+        }
+        let SearchResult(mut entries, result) = found;
+        succeeded(result)?;
         let Some(entry) = entries.pop().map(SearchEntry::construct) else { return Ok(Lookup::Absent) };
         if !entries.is_empty() {
             tracing::warn!(filter, "several entries of the directory fit, so that none may log in");
@@ -180,7 +209,7 @@ impl Client {
         Ok(user)
     }
 
-    async fn user(&self, ldap: &mut Ldap, entry: SearchEntry) -> Result<Lookup, LdapError> {
+    async fn user(&self, ldap: &mut Ldap, entry: SearchEntry) -> Result<Lookup, DirectoryError> {
         let settings = &self.settings;
         let first = |name: &str| attribute(&entry.attrs, name).and_then(|values| values.first()).cloned();
         let (id, raw) = (first(&settings.id_attribute), first(&settings.username_attribute));
@@ -202,8 +231,9 @@ impl Client {
                     .replace("{dn}", &ldap_escape(entry.dn.as_str()))
                     .replace("{username}", &ldap_escape(username.as_str()));
                 let attributes = [groups.attribute.as_str()];
-                let found =
-                    ldap.search(&groups.base, Scope::Subtree, &filter, attributes).await?.success()?.0;
+                let SearchResult(found, result) =
+                    ldap.search(&groups.base, Scope::Subtree, &filter, attributes).await?;
+                succeeded(result)?;
                 let entries = found.into_iter().map(SearchEntry::construct);
                 entries
                     .flat_map(|group| attribute(&group.attrs, &groups.attribute).cloned().unwrap_or_default())
@@ -232,7 +262,7 @@ impl Client {
         }))
     }
 
-    async fn verify(&self, dn: &str, password: &Password) -> Result<bool, LdapError> {
+    async fn verify(&self, dn: &str, password: &Password) -> Result<bool, DirectoryError> {
         // A bind without a password is anonymous and succeeds (RFC 4513 section 5.1.2).
         let (Ok(password), false) = (str::from_utf8(password.as_bytes()), password.as_bytes().is_empty())
         else {
@@ -244,7 +274,7 @@ impl Client {
         match answer.rc {
             0 => Ok(true),
             code if REFUSALS.contains(&code) => Ok(false),
-            _ => answer.success().map(|_| true),
+            _ => succeeded(answer).map(|()| true),
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::fmt::Display;
 use std::future::Future;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
@@ -29,7 +29,7 @@ pub(super) struct Remote {
     time_limit: Duration,
     /// `None` only during drop.
     runtime: Option<Runtime>,
-    last_error: Mutex<Option<String>>,
+    last_error: Arc<Mutex<Option<String>>>,
 }
 
 impl Remote {
@@ -37,7 +37,7 @@ impl Remote {
     pub(super) fn new(name: &str, time_limit: Duration) -> io::Result<Remote> {
         let runtime =
             Builder::new_multi_thread().worker_threads(1).thread_name("users").enable_all().build()?;
-        Ok(Remote { name: name.to_owned(), time_limit, runtime: Some(runtime), last_error: Mutex::new(None) })
+        Ok(Remote { name: name.to_owned(), time_limit, runtime: Some(runtime), last_error: Arc::default() })
     }
 
     /// The result of `work`, within the timeout.
@@ -49,26 +49,20 @@ impl Remote {
         T: Send + 'static,
         E: Display,
     {
-        let limit = self.time_limit;
-        let work =
-            async move { timeout(limit, async { work.await.map_err(|error| error.to_string()) }).await };
+        let (limit, source, last_error) = (self.time_limit, self.name.clone(), Arc::clone(&self.last_error));
+        let work = async move {
+            let outcome = match timeout(limit, work).await {
+                Ok(outcome) => outcome.map_err(|error| error.to_string()),
+                Err(_) => Err(format!("no answer within {}", humantime::format_duration(limit))),
+            };
+            // Here, for whoever waits may have given up.
+            record(&source, &last_error, outcome.as_ref().err());
+            outcome
+        };
         let outcome = match &self.runtime {
-            Some(runtime) => match runtime.spawn(work).await {
-                Ok(Ok(outcome)) => outcome,
-                Ok(Err(_)) => Err(format!("no answer within {}", humantime::format_duration(limit))),
-                Err(error) => Err(error.to_string()),
-            },
+            Some(runtime) => runtime.spawn(work).await.unwrap_or_else(|error| Err(error.to_string())),
             None => Err("it is being closed".to_owned()),
         };
-        let mut last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&outcome, last_error.is_some()) {
-            (Ok(_), true) => tracing::info!(source = %self.name, "the source of users responds again"),
-            (Err(reason), false) => {
-                tracing::error!(source = %self.name, %reason, "the source of users does not respond: its logins and refreshes get 503");
-            }
-            _ => {}
-        }
-        *last_error = outcome.as_ref().err().cloned();
         outcome.map_err(|reason| SourceUnavailable { source_name: self.name.clone(), reason })
     }
 
@@ -84,6 +78,19 @@ impl Remote {
         let error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
         error.map(|error| format!("{}: {error}", self.name))
     }
+}
+
+/// Keeps the outcome of an operation, and logs where it differs from the one before.
+fn record(source: &str, last_error: &Mutex<Option<String>>, error: Option<&String>) {
+    let mut last_error = last_error.lock().unwrap_or_else(PoisonError::into_inner);
+    match (error, last_error.is_some()) {
+        (None, true) => tracing::info!(source, "the source of users responds again"),
+        (Some(reason), false) => {
+            tracing::error!(source, %reason, "the source of users does not respond: its logins and refreshes get 503");
+        }
+        _ => {}
+    }
+    *last_error = error.cloned();
 }
 
 impl Drop for Remote {

@@ -1,6 +1,7 @@
 //! Tokens that are bound to keys of clients (DPoP, RFC 9449), over HTTP/1.1 and HTTP/2.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -54,7 +55,7 @@ impl Client {
     }
 
     /// A good proof for a request to a path of the gateway.
-    fn proof(&self, gateway: &Gateway, method: &str, path: &str, token: Option<&str>) -> String {
+    pub(crate) fn proof(&self, gateway: &Gateway, method: &str, path: &str, token: Option<&str>) -> String {
         self.sign(&self.claims(method, &format!("http://{}{path}", gateway.address), token))
     }
 
@@ -74,7 +75,7 @@ impl Client {
         send(gateway, "POST", "/refresh", "Bearer", token, &[&proof])
     }
 
-    fn app(&self, gateway: &Gateway, token: &str) -> Reply {
+    pub(crate) fn app(&self, gateway: &Gateway, token: &str) -> Reply {
         let proof = self.proof(gateway, "GET", "/app", Some(token));
         send(gateway, "GET", "/app", "DPoP", token, &[&proof])
     }
@@ -85,20 +86,42 @@ fn now() -> u64 {
 }
 
 /// Logs in with a proof and further fields. A login that is refused as overloaded has not used its proof.
-fn log_in_with(gateway: &Gateway, proof: &str, more: &[(&str, &str)]) -> Reply {
-    let body = json!({"username": "alice", "password": PASSWORD}).to_string();
-    let fields = [&[("Content-Type", "application/json"), ("DPoP", proof)], more].concat();
-    until_not_busy(|| request(gateway.address, "POST", "/login", &fields, body.as_bytes()).unwrap())
+pub(crate) fn log_in_with(gateway: &Gateway, proof: &str, more: &[(&str, &str)]) -> Reply {
+    log_in_at(gateway.address, proof, more)
 }
 
-fn send(gateway: &Gateway, method: &str, path: &str, scheme: &str, token: &str, proofs: &[&str]) -> Reply {
+pub(crate) fn log_in_at(address: SocketAddr, proof: &str, more: &[(&str, &str)]) -> Reply {
+    let body = json!({"username": "alice", "password": PASSWORD}).to_string();
+    let fields = [&[("Content-Type", "application/json"), ("DPoP", proof)], more].concat();
+    until_not_busy(|| request(address, "POST", "/login", &fields, body.as_bytes()).unwrap())
+}
+
+pub(crate) fn send(
+    gateway: &Gateway,
+    method: &str,
+    path: &str,
+    scheme: &str,
+    token: &str,
+    proofs: &[&str],
+) -> Reply {
+    send_to(gateway.address, method, path, scheme, token, proofs)
+}
+
+pub(crate) fn send_to(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    scheme: &str,
+    token: &str,
+    proofs: &[&str],
+) -> Reply {
     let authorization = format!("{scheme} {token}");
     let mut fields = vec![("Authorization", authorization.as_str())];
     fields.extend(proofs.iter().map(|proof| ("DPoP", *proof)));
-    request(gateway.address, method, path, &fields, b"").unwrap()
+    request(address, method, path, &fields, b"").unwrap()
 }
 
-fn config(upstream: &Upstream, tokens: &str, more: &str) -> String {
+pub(crate) fn config(upstream: &Upstream, tokens: &str, more: &str) -> String {
     format!(
         "[tokens]\nissuer = \"https://login.test\"\nalgorithm = \"HS256\"\n\
          secret = \"Wm8qT1xJz0vKc4RyN7uPb2eLh6sDf9gA\"\n{tokens}\n\
@@ -108,7 +131,7 @@ fn config(upstream: &Upstream, tokens: &str, more: &str) -> String {
     )
 }
 
-fn code(reply: &Reply) -> (u16, String) {
+pub(crate) fn code(reply: &Reply) -> (u16, String) {
     (reply.status, reply.code())
 }
 
@@ -169,7 +192,7 @@ fn a_bound_token_is_good_with_a_proof_of_its_key_and_with_nothing_else() {
     assert_eq!(code(&client.app(&gateway, &next)), (401, "token_revoked".into()));
     let metrics = gateway.metrics();
     assert!(metrics.contains("auth_gateway_dpop_proofs_total{outcome=\"wrong_key\"}"), "{metrics}");
-    assert!(gateway.log().contains("\"dpop\":\"valid\""), "{}", gateway.log());
+    gateway.wait_for_log("\"dpop\":\"valid\"");
 }
 
 fn post_or_get(gateway: &Gateway, method: &str, path: &str, token: &str) -> Reply {

@@ -107,7 +107,7 @@ fn no_client_is_logged_out_when_secret_and_algorithm_change_and_change_back() {
     let jwks = get(gateway.address, "/.well-known/jwks.json", &[]).unwrap().json();
     assert_eq!(jwks["keys"].as_array().unwrap().len(), 1);
     for said in ["the key begins to sign", "HS256-", "EdDSA"] {
-        assert!(gateway.log().contains(said), "{said}: {}", gateway.log());
+        gateway.wait_for_log(said);
     }
 }
 
@@ -237,12 +237,12 @@ fn two_gateways_rotate_on_schedule_publish_before_they_sign_and_refuse_nothing()
     println!("{answered} requests at two gateways through a scheduled rotation, none refused");
     assert!(answered > 100, "{answered}");
     for said in ["published by the schedule", "rotated by the schedule"] {
-        let times = gateways.iter().map(|gateway| gateway.log().matches(said).count()).sum::<usize>();
-        assert_eq!(times, 1, "{said}: one of them acts");
+        let times = || gateways.iter().map(|gateway| gateway.log().matches(said).count()).sum::<usize>();
+        wait_until(said, || times() > 0);
+        assert_eq!(times(), 1, "{said}: one of them acts");
     }
     for gateway in &gateways {
-        let begins = gateway.log().matches("begins to sign").count();
-        assert_eq!(begins, 2, "{}", gateway.log());
+        wait_until("the log has both", || gateway.log().matches("begins to sign").count() == 2);
     }
 }
 

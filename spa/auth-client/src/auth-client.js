@@ -304,7 +304,18 @@ export class AuthClient extends EventTarget {
    * @throws {AuthenticationRequired} {@link NetworkError} {@link ApiError}
    */
   async sessions() {
-    return this.#list("sessions");
+    return (await this.account())?.sessions ?? null;
+  }
+
+  /**
+   * The sessions of the user, and what else users can do for their accounts at this gateway: `mfa` ({@link secondFactor}),
+   * `password_change` ({@link changePassword}), `personal_tokens` ({@link personalTokens}).
+   * @returns {Promise<{sessions: SessionInfo[], features: string[]} | null>} null where the gateway does not list them
+   * @throws {AuthenticationRequired} {@link NetworkError} {@link ApiError}
+   */
+  async account() {
+    const body = await this.#get("sessions");
+    return body && { sessions: body.sessions, features: Array.isArray(body.features) ? body.features : [] };
   }
 
   /**
@@ -341,12 +352,31 @@ export class AuthClient extends EventTarget {
   }
 
   /**
+   * Changes a password without which there is no login (403 `password_change_required`). Afterwards {@link login} takes the new one.
+   * @param {string} username
+   * @param {string} currentPassword
+   * @param {string} newPassword
+   * @param {{code?: string, signal?: AbortSignal}} [options] a code where that error has `factors`
+   * @throws {NetworkError} {@link ApiError} with the gateway's reason, as for {@link changePassword}; `invalid_code`
+   */
+  async changeRequiredPassword(username, currentPassword, newPassword, { code, signal } = {}) {
+    this.#assertUsable();
+    const body = { username, current_password: currentPassword, new_password: newPassword, code };
+    const response = await this.#connection.call("/password", signal ?? null, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+    });
+    if (!response.ok) throw await ApiError.from(response);
+  }
+
+  /**
    * The user's personal access tokens, which are for programs.
    * @returns {Promise<PersonalToken[] | null>} null where the gateway has none
    * @throws {AuthenticationRequired} {@link NetworkError} {@link ApiError}
    */
   async personalTokens() {
-    return this.#list("tokens");
+    return (await this.#get("tokens"))?.tokens ?? null;
   }
 
   /**
@@ -378,16 +408,16 @@ export class AuthClient extends EventTarget {
   }
 
   /**
-   * What the gateway lists at one of its endpoints.
+   * The answer of an endpoint that lists something under its own name.
    * @param {"sessions" | "tokens"} what
-   * @returns {Promise<any[] | null>} null where it has no such endpoint
+   * @returns {Promise<Record<string, any> | null>} null where the gateway has no such endpoint
    */
-  async #list(what) {
+  async #get(what) {
     const response = await this.fetch(`${this.#endpoints}/${what}`, { headers: { Accept: "application/json" } });
     if ([404, 405].includes(response.status)) return null;
     if (!response.ok) throw await ApiError.from(response);
     const body = await response.json().catch(() => null);
-    return Array.isArray(body?.[what]) ? body[what] : null;
+    return Array.isArray(body?.[what]) ? body : null;
   }
 
   /** Forgets the tokens. @param {SignOutReason} [reason] what `signed-out` says */

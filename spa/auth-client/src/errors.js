@@ -3,7 +3,7 @@
  * @module
  */
 
-/** @typedef {{code?: string, message?: string, detail?: string, request_id?: string}} Problem the members of problem+json that are used */
+/** @typedef {{code?: string, message?: string, detail?: string, request_id?: string, factors?: string[]}} Problem the members of problem+json that are used */
 
 /** Why a session is over. @typedef {"logout" | "expired" | "reused" | "revoked" | "invalid"} SignOutReason */
 
@@ -25,6 +25,8 @@ export class ApiError extends Error {
     this.detail = problem.detail || "";
     /** Names the request in the gateway's logs; empty where the body had none. */
     this.requestId = problem.request_id || "";
+    /** The kinds of codes that are asked for, such as `totp` and `recovery_code`; mostly none. */
+    this.factors = problem.factors ?? [];
     this.retryAfter = retryAfter;
     /** `WWW-Authenticate`; empty where there was none, or where it is hidden from a page of another origin. */
     this.challenge = challenge;
@@ -48,17 +50,14 @@ export class SecondFactorRequired extends ApiError {
    * @param {Problem} problem
    * @param {string} mfaToken
    * @param {number} expiresIn seconds
-   * @param {string[]} factors
    */
-  constructor(problem, mfaToken, expiresIn, factors) {
+  constructor(problem, mfaToken, expiresIn) {
     super(403, problem, null);
     this.name = "SecondFactorRequired";
     /** What the login goes on by; good for one login. */
     this.mfaToken = mfaToken;
     /** How long it counts, in seconds from now. */
     this.expiresIn = expiresIn;
-    /** The kinds of codes that count, such as `totp` and `recovery_code`. */
-    this.factors = factors;
   }
 
   /**
@@ -72,9 +71,8 @@ export class SecondFactorRequired extends ApiError {
       .catch(() => null);
     const error = await ApiError.from(response);
     if (error.code !== "mfa_required" || typeof body?.mfa_token !== "string") return error;
-    const problem = { code: error.code, message: error.message, request_id: error.requestId };
-    const factors = [body.factors ?? []].flat().filter((factor) => typeof factor === "string");
-    return new SecondFactorRequired(problem, body.mfa_token, Number(body.expires_in) || 0, factors);
+    const { code, message, requestId: request_id, factors } = error;
+    return new SecondFactorRequired({ code, message, request_id, factors }, body.mfa_token, Number(body.expires_in) || 0);
   }
 }
 
@@ -113,6 +111,7 @@ async function readProblem(response) {
   for (const member of /** @type {const} */ (["code", "message", "detail", "request_id"])) {
     if (typeof body[member] === "string") problem[member] = body[member];
   }
+  if (Array.isArray(body.factors)) problem.factors = body.factors.filter((/** @type {unknown} */ one) => typeof one === "string");
   return problem;
 }
 

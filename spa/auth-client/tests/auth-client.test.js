@@ -384,6 +384,26 @@ test("claims are read as UTF-8, and rubbish as nothing", () => {
   assert.equal(readClaims("rubbish"), null);
 });
 
+test("a required change needs no token, and says where it takes a code", async () => {
+  const client = newClient({ baseUrl, storage: storage(), endpoints: "/auth" });
+  const login = client.login("alice", "password").catch((error) => error);
+  (await next()).answer(403, { code: "password_change_required", factors: ["totp", "recovery_code"] });
+  const refused = await login;
+  assert.deepEqual([refused.name, refused.code, refused.factors], ["ApiError", "password_change_required", ["totp", "recovery_code"]]);
+  const weak = assert.rejects(client.changeRequiredPassword("alice", "password", "x"), { status: 422, code: "password_too_short" });
+  let request = await next();
+  assert.deepEqual([request.method, request.path, request.token], ["POST", "/auth/password", ""]);
+  assert.deepEqual(JSON.parse(await request.body()), { username: "alice", current_password: "password", new_password: "x" });
+  request.answer(422, { code: "password_too_short" });
+  await weak;
+  const done = client.changeRequiredPassword("alice", "password", "new one", { code: "123456" });
+  request = await next();
+  assert.equal(JSON.parse(await request.body()).code, "123456");
+  request.answer(204);
+  await done;
+  assert.equal(client.hasTokens, false);
+});
+
 test("a login that needs a code says so, and is completed by one", async () => {
   const store = storage();
   const client = newClient({ baseUrl, storage: store, endpoints: "/auth" });

@@ -164,6 +164,12 @@ test("sessions are listed and ended, and all of them at once", async () => {
   assert.deepEqual([request.method, request.path, request.token], ["GET", "/sessions", "A1"]);
   request.answer(200, { sessions: [{ sid: "s 1", current: false }] });
   assert.equal((await listed)?.[0]?.sid, "s 1");
+  const account = client.account();
+  (await next()).answer(200, { sessions: [], features: ["mfa"] });
+  assert.deepEqual(await account, { sessions: [], features: ["mfa"] });
+  const earlier = client.account();
+  (await next()).answer(200, { sessions: [] });
+  assert.deepEqual(await earlier, { sessions: [], features: [] }, "a gateway of before says nothing of them");
   for (const [status, body] of /** @type {const} */ ([[404, {}], [405, {}], [200, {}]])) {
     const none = client.sessions();
     (await next()).answer(status, body);

@@ -11,7 +11,7 @@ pub(crate) const RESERVED_CLAIMS: [&str; 12] =
     ["iss", "aud", "sub", "iat", "nbf", "exp", "jti", "sid", "session_exp", "type", "username", "roles"];
 
 /// Further claims that it may come to set, or that mean something to it.
-const FURTHER_RESERVED: [&str; 4] = ["fresh", "csrf", "cnf", "client_id"];
+const FURTHER_RESERVED: [&str; 5] = ["fresh", "csrf", "cnf", "cookie_session", "client_id"];
 
 const PLACEHOLDERS: [&str; 4] = ["{user.id}", "{user.name}", "{user.roles}", "{user.claims.NAME}"];
 

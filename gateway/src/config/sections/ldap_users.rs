@@ -44,7 +44,7 @@ section! {
         /// Further claims: the attribute of each.
         claims: BTreeMap<String, String> =
             or_default(map(Shape::Text, "{ email = \"mail\" }", |_, entry| entry.string().map(str::to_owned)));
-        /// Timeout of a lookup or a bind, connecting included.
+        /// Timeout of a lookup or a bind, connecting included. A login gives up after 6s, whatever stands here.
         timeout: Duration = duration(up_to(Duration::from_secs(60))).default("3s");
     }
 }

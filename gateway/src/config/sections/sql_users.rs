@@ -27,7 +27,7 @@ section! {
         notify_channel: Option<String> = text(channel).example("\"users_changed\"");
         /// Maximum number of connections, one more with `notify_channel`.
         max_connections: u32 = integer(1..=100).default("4");
-        /// Timeout of a lookup, connecting included.
+        /// Timeout of a lookup, connecting included. A login gives up after 6s, whatever stands here.
         timeout: Duration = duration(up_to(Duration::from_secs(60))).default("2s");
     }
 }

@@ -2,6 +2,7 @@
 //! proofs. The time is a parameter. Which requests need a proof is decided in `auth/dpop.rs`.
 
 mod htu;
+mod journal;
 mod nonce;
 mod proof;
 mod replay;

@@ -1,11 +1,14 @@
-//! The memory of used proofs in this process, shared by its workers: a proof is good for one request (RFC 9449 section 11.1).
+//! The memory of used proofs in this process, shared by its workers: a proof is good for one request (RFC 9449 section 11.1). With
+//! an embedded store it outlives the process.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
 
 use super::ProofId;
+use super::journal::Journal;
 use crate::tokens::UnixSeconds;
 
 /// Enough that workers seldom wait for each other.
@@ -19,6 +22,7 @@ const MAX_PER_GENERATION: usize = 128 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct ReplayCache {
     shards: [Mutex<Shard>; SHARDS],
+    journal: Option<Journal>,
 }
 
 #[derive(Debug, Default)]
@@ -40,11 +44,26 @@ pub(crate) enum Claimed {
 }
 
 impl ReplayCache {
+    /// A memory that is kept in a file as well, with what that has at `now`.
+    pub(crate) fn kept_in(path: &Path, now: UnixSeconds) -> ReplayCache {
+        let (journal, used) = Journal::open(path, now);
+        let cache = ReplayCache { journal: Some(journal), ..ReplayCache::default() };
+        for id in used {
+            let mut shard = cache.shard(id);
+            shard.since = now;
+            shard.young.insert(id);
+        }
+        cache
+    }
+
+    fn shard(&self, id: ProofId) -> MutexGuard<'_, Shard> {
+        // A set is consistent after a panic elsewhere.
+        self.shards[usize::from(id.0[0]) % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Uses a proof at `now`; it could be accepted for `lifetime` seconds.
     pub(crate) fn claim(&self, id: ProofId, now: UnixSeconds, lifetime: u64) -> Claimed {
-        let shard = &self.shards[usize::from(id.0[0]) % SHARDS];
-        // A set is consistent after a panic elsewhere.
-        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shard = self.shard(id);
         shard.rotate(now, lifetime.max(1));
         if shard.young.contains(&id) || shard.old.contains(&id) {
             return Claimed::Replayed;
@@ -53,6 +72,10 @@ impl ReplayCache {
             return Claimed::Full;
         }
         shard.young.insert(id);
+        drop(shard);
+        if let Some(journal) = &self.journal {
+            journal.append(id, now, lifetime);
+        }
         Claimed::First
     }
 }

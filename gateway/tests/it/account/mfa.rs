@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{app, outcome, refused, send, send_with};
 use crate::fixture::{
     Browser, Gateway, PASSWORD, RedisServer, Reply, Upstream, claims, get, login, post, request, tokens,
-    until_not_busy,
+    until_not_busy, wait_until,
 };
 
 fn config(upstream: &Upstream, more: &str) -> String {
@@ -17,7 +17,7 @@ fn config(upstream: &Upstream, more: &str) -> String {
          secret = \"0123456789abcdef0123456789abcdef\"\n[users]\npassword_change = true\n\
          [upstreams.app]\nurls = [\"http://{0}\"]\n[[routes]]\npath = \"/app\"\nupstream = \"app\"\n\
          [[routes]]\npath = \"/strong\"\nupstream = \"app\"\nmfa = \"required\"\n\
-         [[routes]]\npath = \"/danger\"\nupstream = \"app\"\nfresh_within = \"2s\"\n",
+         [[routes]]\npath = \"/danger\"\nupstream = \"app\"\nfresh_within = \"4s\"\n",
         upstream.address
     )
 }
@@ -157,10 +157,10 @@ fn routes_and_roles_ask_for_a_second_factor_or_a_recent_login() {
 
     let (bobs, _) = tokens(gateway.address, "bob", PASSWORD);
     assert_eq!(on(&gateway, "/danger", &bobs).status, 200);
-    thread::sleep(std::time::Duration::from_millis(3100));
+    wait_until("that was too long ago", || on(&gateway, "/danger", &bobs).status == 401);
     let stale = on(&gateway, "/danger", &bobs);
     assert_eq!(outcome(&stale), refused(401, "insufficient_user_authentication"));
-    assert!(stale.field("www-authenticate").unwrap().contains("max_age=\"2\""));
+    assert!(stale.field("www-authenticate").unwrap().contains("max_age=\"4\""));
     let wrong = send_with(&gateway, "/reauthenticate", &bobs, &json!({ "current_password": "wrong" }));
     assert_eq!(outcome(&wrong), refused(401, "invalid_credentials"));
     let proved = send_with(&gateway, "/reauthenticate", &bobs, &json!({ "current_password": PASSWORD }));
@@ -275,6 +275,70 @@ fn submit(browser: &mut Browser, page: &Reply, typed: &[(&str, &str)]) -> Reply 
 }
 
 #[test]
+fn a_required_change_of_a_user_with_a_second_factor_takes_one_code() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(&config(&upstream, "[browser]\nenabled = true"));
+    let (_, recovery, _) = enrol(&gateway, "alice");
+    let required = |name: &str| {
+        let words = ["users", "require-change", name];
+        assert_eq!(gateway.run_command(&words, "").0, 0);
+        wait_until("the change is required", || {
+            let reply = login(gateway.address, name, PASSWORD);
+            reply.status == 403 && reply.code() == "password_change_required"
+        });
+    };
+    required("alice");
+    // Before the code, which the change takes.
+    let asked = login(gateway.address, "alice", PASSWORD).json();
+    assert_eq!(asked["factors"], json!(["totp", "recovery_code"]));
+    assert!(asked.get("mfa_token").is_none(), "{asked}");
+    required("bob");
+    assert!(login(gateway.address, "bob", PASSWORD).json().get("factors").is_none());
+
+    // What is refused for another reason uses up no code.
+    let mut change = json!({ "username": "alice", "current_password": PASSWORD, "new_password": "short", "code": recovery[0] });
+    assert_eq!(outcome(&send(&gateway, "/password", &[], &change)), refused(422, "password_too_short"));
+    change["new_password"] = json!("another password");
+    change["code"] = json!("000000");
+    assert_eq!(outcome(&send(&gateway, "/password", &[], &change)), refused(401, "invalid_code"));
+
+    let mut browser = Browser::new(&gateway);
+    let page = browser.open("/login?return=/strong");
+    let page = submit(&mut browser, &page, &[("username", "alice"), ("password", PASSWORD)]);
+    assert!(page.status == 403 && page.text().contains("name=\"code\""), "{page:?}");
+    let passwords = [
+        ("username", "alice"),
+        ("current_password", PASSWORD),
+        ("new_password", "another password"),
+        ("repeat_password", "another password"),
+    ];
+    let with = |code| [&passwords[..], &[("code", code)]].concat();
+    let missing = submit(&mut browser, &page, &with(""));
+    assert!(missing.status == 403 && missing.text().contains("Enter the code"), "{missing:?}");
+    let wrong = submit(&mut browser, &page, &with("000000"));
+    assert!(wrong.status == 401 && wrong.text().contains("wrong, or was used"), "{wrong:?}");
+    assert!(wrong.text().contains("value=\"password-change\"") && wrong.text().contains("name=\"code\""));
+    let went = submit(&mut browser, &wrong, &with(&recovery[0]));
+    assert_eq!((went.status, went.field("location")), (303, Some("/strong")), "{went:?}");
+    assert_eq!(browser.open("/strong").status, 200, "the session says that a second factor was used");
+
+    // The page of a voluntary change without a session asks for it as well.
+    let mut stranger = Browser::new(&gateway);
+    let page = stranger.open("/password");
+    assert!(!page.text().contains("name=\"code\""));
+    let passwords = [
+        ("username", "alice"),
+        ("current_password", "another password"),
+        ("new_password", "a third password"),
+        ("repeat_password", "a third password"),
+    ];
+    let asked = submit(&mut stranger, &page, &passwords);
+    assert!(asked.status == 403 && asked.text().contains("name=\"code\""), "{asked:?}");
+    let went = submit(&mut stranger, &asked, &[&passwords[..], &[("code", &recovery[1])]].concat());
+    assert_eq!((went.status, went.field("location")), (303, Some("/")), "{went:?}");
+}
+
+#[test]
 fn people_enrol_sign_in_and_prove_themselves_on_pages() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(&config(&upstream, "[browser]\nenabled = true"));
@@ -314,11 +378,12 @@ fn people_enrol_sign_in_and_prove_themselves_on_pages() {
     let went = submit(&mut next, &wrong, &[("code", &code(&secret, 0))]);
     assert_eq!((went.status, went.field("location")), (303, Some("/strong")), "{went:?}");
     assert_eq!(next.open("/strong").status, 200);
+    next.location = "/login?return=/strong".to_owned();
     let over = submit(&mut next, &page, &[("code", &recovery)]);
     assert!(over.status == 303 && over.field("location").unwrap().starts_with("/login"), "{over:?}");
 
     // A route that needs a recent login asks for a code again.
-    thread::sleep(std::time::Duration::from_millis(3100));
+    wait_until("that was too long ago", || next.open("/danger").status == 303);
     let led = next.open("/danger");
     assert_eq!(led.field("location"), Some("/reauthenticate?return=%2Fdanger"), "{led:?}");
     let page = next.open("/reauthenticate?return=%2Fdanger");

@@ -64,7 +64,7 @@ fn a_sign_in_on_its_own_host_is_handed_over_to_others_and_ends_on_all_of_them() 
     assert_eq!(location(&reply), expected);
     let form = hosts.open(&gateway, &expected);
     let policy = form.field("content-security-policy").unwrap();
-    assert!(policy.contains("form-action 'self' http://app.test;"), "{policy}");
+    assert!(policy.contains("form-action 'self' http: https:;"), "{policy}");
     let address = hosts.until_handover(&gateway, "http://app.test/deep?x=1");
     assert!(address.starts_with("http://app.test/login/continue?code="), "{address}");
     assert_eq!(location(&hosts.open(&gateway, &address)), "/deep?x=1");

@@ -3,6 +3,7 @@
 mod cookies;
 mod handover;
 mod pages;
+mod possession;
 mod refresh;
 mod requests;
 

@@ -44,6 +44,35 @@ fn a_deep_link_leads_to_the_sign_in_page_and_back() {
 }
 
 #[test]
+fn who_comes_back_from_the_sign_in_page_without_cookies_reads_why() {
+    let upstream = Upstream::start();
+    let gateway = start(&upstream);
+    let own = format!("http://{}", gateway.address);
+    let shown = |target: &str, referrer: &str, cookie: &str| {
+        let fields = [("Accept", HTML), ("Referer", referrer), ("Cookie", cookie)];
+        let page = get(gateway.address, target, &fields).unwrap();
+        assert_eq!(page.status, 200, "{page:?}");
+        page.text().contains("does not keep the cookies")
+    };
+    let sign_in = "/login?return=%2Fx";
+    for referrer in [format!("{own}/login"), format!("{own}/login?return=%2Fx")] {
+        assert!(shown(sign_in, &referrer, "app=1"), "{referrer}");
+    }
+    for (target, referrer, cookie) in [
+        (sign_in, "", ""),
+        (sign_in, &*format!("{own}/x"), ""),
+        (sign_in, &format!("{own}/login/other"), ""),
+        (sign_in, &format!("{own}/logins"), ""),
+        (sign_in, "http://other.test/login", ""),
+        (sign_in, &format!("{own}/logout"), ""),
+        ("/login?switch=1&return=%2Fx", &format!("{own}/login"), ""),
+        (sign_in, &format!("{own}/login"), "auth_gateway_access=x"),
+    ] {
+        assert!(!shown(target, referrer, cookie), "{target} {referrer} {cookie}");
+    }
+}
+
+#[test]
 fn return_addresses_that_lead_elsewhere_are_dropped() {
     let upstream = Upstream::start();
     let keys = "enabled = true\nreturn_hosts = [\"other.test\"]\nhome = \"/start\"";
@@ -168,6 +197,7 @@ fn signing_out_takes_a_form_of_the_host_and_ends_the_session_everywhere() {
     assert_eq!((evil.status, &*evil.code()), (403, "csrf_rejected"));
     let out = browser.submit("/logout", "");
     assert_eq!(location(&out), "/logout");
+    assert_eq!(out.field("clear-site-data"), Some("\"cache\""));
     assert!(browser.cookies.is_empty(), "{:?}", browser.cookies);
     assert!(browser.open("/logout").text().contains("You are signed out"));
     let reply = get(gateway.address, "/x", &[("Cookie", &stolen)]).unwrap();
@@ -222,8 +252,19 @@ fn an_operators_folder_brands_the_pages_and_a_mistake_in_it_stops_the_start() {
     for part in ["Lab &amp; Co", "Let me in", "--accent:#aa0000", "src=\"data:image/svg+xml;base64,"] {
         assert!(page.contains(part), "{part} is not in {page}");
     }
-    file("texts.en.toml", "sing_in = \"x\"");
     let args = ["check", "--config", "gateway.toml"];
+    // A language that lacks texts: an update of the gateway may need more of them.
+    file("texts.fr.toml", "sign_in = \"Se connecter\"");
+    let (code, _, warnings) = Gateway::command(gateway.dir.path(), &args, "");
+    assert_eq!(code, 0, "{warnings}");
+    assert!(warnings.contains("the language fr has no text for account_locked"), "{warnings}");
+    assert!(warnings.contains("missing-texts") && warnings.contains("branding_dir ="), "{warnings}");
+    let french = Gateway::start(&config);
+    let page = get(french.address, "/login", &[("Accept-Language", "fr")]).unwrap().text();
+    assert!(page.contains("Se connecter") && page.contains("Username"), "{page}");
+    wait_until("it is logged", || french.log().contains("the language fr has no text for"));
+    assert_eq!(french.log().matches("the language fr has no text for").count(), 1, "{}", french.log());
+    file("texts.en.toml", "sing_in = \"x\"");
     let (code, _, errors) = Gateway::command(gateway.dir.path(), &args, "");
     assert_eq!(code, 78, "{errors}");
     assert!(errors.contains("texts.en.toml") && errors.contains("there is no text `sing_in`"), "{errors}");

@@ -54,6 +54,19 @@ fn a_person_who_opens_a_page_is_led_to_the_sign_in_page_and_everything_else_gets
 }
 
 #[test]
+fn the_double_submit_of_flask_jwt_extended_is_neither_needed_nor_enough() {
+    let upstream = Upstream::start();
+    let gateway = start(&upstream);
+    let mut browser = Browser::signed_in(&gateway, "alice");
+    let double = ("X-CSRF-TOKEN", "undefined");
+    let sent = browser.send("POST", "/save", &[double, ("Sec-Fetch-Site", "same-origin")], b"note=1");
+    assert_eq!(sent.status, 200, "{sent:?}");
+    assert_eq!(upstream.last().values("x-csrf-token"), ["undefined"]);
+    let forged = browser.send("POST", "/save", &[double], b"note=1");
+    assert_eq!((forged.status, forged.code().as_str()), (403, "csrf_rejected"));
+}
+
+#[test]
 fn a_program_with_a_bad_token_gets_401_whatever_it_accepts() {
     let upstream = Upstream::start();
     let gateway = start(&upstream);

@@ -30,13 +30,14 @@ fn app(method: &str, target: &str, _: usize) -> Script {
         });
     let text = text();
     let body = if method == "HEAD" { "" } else { &text };
-    if path.ends_with("/chunked") {
+    if path.ends_with("/chunked") || path.ends_with("/slowly") {
+        let pause = Duration::from_secs(if path.ends_with("/slowly") { 2 } else { 0 });
         let half = TEXT_BYTES / 2;
         let chunk = |part: &str| format!("{:x}\r\n{part}\r\n", part.len()).into_bytes();
         return vec![
             (Duration::ZERO, format!("HTTP/1.1 200 OK\r\n{fields}Transfer-Encoding: chunked\r\n\r\n").into()),
             (Duration::ZERO, chunk(&body[..half])),
-            (Duration::from_millis(600), chunk(&body[half..])),
+            (pause, chunk(&body[half..])),
             (Duration::ZERO, b"0\r\n\r\n".to_vec()),
         ];
     }
@@ -137,7 +138,7 @@ fn what_an_app_has_sent_does_not_wait_for_the_rest() {
     let mut client = TcpStream::connect(gateway.address).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let asked =
-        "GET /small/chunked?Content-Type=text/plain HTTP/1.0\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n";
+        "GET /small/slowly?Content-Type=text/plain HTTP/1.0\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n";
     client.write_all(asked.as_bytes()).unwrap();
     let (mut received, mut bytes) = (Vec::new(), [0; 64 * 1024]);
     let half = &text()[..TEXT_BYTES / 2];

@@ -101,7 +101,7 @@ fn reading_on_has_an_end() {
         socket.write_all(format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n").as_bytes()).unwrap();
         let begun = Instant::now();
         while socket.write_all(b"1\r\nx\r\n").is_ok() {
-            assert!(begun.elapsed() < Duration::from_secs(5), "{fields}");
+            assert!(begun.elapsed() < Duration::from_secs(20), "{fields}");
             std::thread::sleep(Duration::from_millis(10));
         }
         assert!(begun.elapsed() >= Duration::from_millis(400), "{fields}: {:?}", begun.elapsed());

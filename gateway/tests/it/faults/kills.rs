@@ -73,7 +73,7 @@ fn kill_again_and_again(rotation: &str, rounds: usize) {
         starts[starts.len() - 1],
         starts[starts.len() / 2],
     );
-    assert!(starts[starts.len() / 2] < Duration::from_secs(1), "{starts:?}");
+    assert!(starts[starts.len() / 2] < Duration::from_secs(5), "{starts:?}");
 }
 
 fn assert_over(client: &Client, tab: &Tab, round: usize) {

@@ -78,7 +78,7 @@ fn limit_files(gateway: &Gateway, bytes: &str) {
 fn a_full_disk_is_an_outage_that_ends_when_there_is_space() {
     let recovered =
         outage(|gateway| limit_files(gateway, "65536"), |gateway| limit_files(gateway, "unlimited"));
-    assert!(recovered < Duration::from_secs(5), "{recovered:?}");
+    assert!(recovered < Duration::from_secs(20), "{recovered:?}");
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_state_file_that_is_moved_away_is_an_outage_until_it_is_back() {
         |gateway| fs::rename(state(gateway).0, state(gateway).1).unwrap(),
         |gateway| fs::rename(state(gateway).1, state(gateway).0).unwrap(),
     );
-    assert!(recovered < Duration::from_secs(5), "{recovered:?}");
+    assert!(recovered < Duration::from_secs(20), "{recovered:?}");
 }
 
 /// F-27

@@ -44,8 +44,8 @@ fn unknown_keys_are_fetched_once_in_an_interval_however_many_tokens_name_them() 
             });
         }
     });
-    let intervals = begun.elapsed().as_secs() as usize / 2 + 1;
     let fetches = issuer.asked("/jwks") - before;
+    let intervals = begun.elapsed().as_secs() as usize / 2 + 1;
     println!("{requests} tokens by unknown keys in {:?}: {fetches} fetches", begun.elapsed());
     assert!(fetches <= intervals, "{fetches} fetches in {:?}", begun.elapsed());
     assert_eq!(ask(gateway.address, "/idp", &good).status, 200);

@@ -40,6 +40,7 @@ fn a_right_password_passes_at_the_cost_of_one_hash_and_parallel_requests_share_i
     assert!(seen.values("authorization").is_empty());
     let metrics = gateway.metrics();
     assert!(metrics.contains("auth_gateway_basic_passwords_total{outcome=\"verified\"} 1\n"), "{metrics}");
+    gateway.wait_for_log("basic success");
     assert!(gateway.log().matches("basic success").count() == 1 && !gateway.log().contains(PASSWORD));
 }
 
@@ -84,7 +85,7 @@ fn a_token_in_place_of_the_user_name_counts_too_and_is_in_no_log() {
 #[test]
 fn wrong_passwords_lock_the_account_for_basic_and_login_alike_and_a_remembered_one_does_not_help() {
     let upstream = Upstream::start();
-    let gateway = Gateway::start(&config(&upstream, "[lockout]\nmax_failures = 3\nduration = \"2s\""));
+    let gateway = Gateway::start(&config(&upstream, "[lockout]\nmax_failures = 3\nduration = \"4s\""));
     let right = basic("alice", PASSWORD);
     assert_eq!(with(&gateway, "/dav", &right).status, 200);
     for guess in ["a", "b", "c"] {

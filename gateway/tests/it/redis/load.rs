@@ -90,7 +90,7 @@ impl History {
     /// of the store succeed or get a 503 with `Retry-After`, soon. An outage is never reported as bad
     /// credentials.
     pub(super) fn holds(&self) -> Summary {
-        let mut summary = Summary::default();
+        let (mut summary, mut refusals) = (Summary::default(), Vec::new());
         for Event { kind, begin, end, reply } in &self.events {
             let took = *end - *begin;
             match (kind, reply.status) {
@@ -100,11 +100,14 @@ impl History {
                     assert_eq!(reply.code(), "store_unavailable");
                     assert!(reply.field("retry-after").is_some(), "{reply:?}");
                     summary.refused += 1;
-                    summary.longest_refusal = summary.longest_refusal.max(took);
+                    refusals.push(took);
                 }
                 _ => panic!("{kind:?} was answered {reply:?}"),
             }
         }
+        refusals.sort_unstable();
+        summary.median_refusal = refusals.get(refusals.len() / 2).copied().unwrap_or_default();
+        summary.longest_refusal = refusals.last().copied().unwrap_or_default();
         summary
     }
 
@@ -142,6 +145,7 @@ pub(super) struct Summary {
     pub(super) pages: usize,
     pub(super) answered: usize,
     pub(super) refused: usize,
+    pub(super) median_refusal: Duration,
     pub(super) longest_refusal: Duration,
     /// Sessions that ended because a write was lost.
     pub(super) sessions_lost: usize,

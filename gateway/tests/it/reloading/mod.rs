@@ -8,6 +8,7 @@ mod load;
 mod restarts;
 mod rotation;
 mod under_load;
+mod used_proofs;
 
 use std::fs;
 

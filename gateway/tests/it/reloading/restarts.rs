@@ -20,17 +20,21 @@ fn config(store: &str) -> String {
     )
 }
 
-/// A folder with the configuration and alice.
 fn folder(store: &str) -> tempfile::TempDir {
+    folder_with(&config(store))
+}
+
+/// A folder with a configuration and alice.
+pub(super) fn folder_with(config: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("gateway.toml"), config(store)).unwrap();
+    fs::write(dir.path().join("gateway.toml"), config).unwrap();
     fs::create_dir(dir.path().join("config")).unwrap();
     let alice = users_file(&[("1", "alice", PASSWORD, &["user"])]);
     fs::write(dir.path().join("config/users.toml"), alice).unwrap();
     dir
 }
 
-fn is_ready(admin: SocketAddr) -> bool {
+pub(super) fn is_ready(admin: SocketAddr) -> bool {
     get(admin, "/readyz", &[]).is_some_and(|reply| reply.status == 200)
 }
 
@@ -84,10 +88,14 @@ fn restarts_with_socket_activation_refuse_no_connection() {
 }
 
 /// A gateway on addresses of its own or of others; it is killed when this is dropped.
-struct Process(Child);
+pub(super) struct Process(Child);
 
 impl Process {
-    fn start(dir: &Path, (public, admin): (SocketAddr, SocketAddr), arguments: &[&str]) -> Process {
+    pub(super) fn start(
+        dir: &Path,
+        (public, admin): (SocketAddr, SocketAddr),
+        arguments: &[&str],
+    ) -> Process {
         let log = File::options().create(true).append(true).open(dir.join("log")).unwrap();
         let child = Command::new(PROGRAM)
             .args(["--config", "gateway.toml", "serve"])
@@ -99,6 +107,15 @@ impl Process {
             .stderr(log)
             .spawn();
         Process(child.unwrap())
+    }
+
+    pub(super) fn id(&self) -> String {
+        self.0.id().to_string()
+    }
+
+    /// Whether it has ended well.
+    pub(super) fn has_ended(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some_and(|status| status.success())
     }
 }
 
@@ -116,10 +133,10 @@ fn take_over_under_load(store: &str, what: &str) {
     wait_until("it is ready", || is_ready(addresses.1));
     let (token, refresh) = tokens(addresses.0, "alice", PASSWORD);
     under_load(what, addresses.0, &token, || {
-        let last = process.0.id().to_string();
+        let last = process.id();
         let next = Process::start(dir.path(), addresses, &["--take-over", &last]);
         let mut older = std::mem::replace(&mut process, next);
-        wait_until("the older one has ended", || older.0.try_wait().unwrap().is_some_and(|s| s.success()));
+        wait_until("the older one has ended", || older.has_ended());
         // No request fails meanwhile, and a load balancer does not see the drain of the old process.
         assert!(is_ready(addresses.1));
     });

@@ -56,7 +56,7 @@ fn sessions_end_when_their_users_change_and_those_of_others_go_on() {
         }
         let after = time_to_end(&gateway, &access);
         println!("{change}: the session ended {after:?} later");
-        assert!(after < Duration::from_secs(5), "{change}: {after:?}");
+        assert!(after < Duration::from_secs(20), "{change}: {after:?}");
         assert_eq!(post(gateway.address, "/refresh", &refresh).status, 401, "{change}");
         if change == "disable" {
             done(&gateway, "users enable alice", "");

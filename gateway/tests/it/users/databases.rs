@@ -225,6 +225,10 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
+        // After a failed test it may be stopped, and would not end.
+        if std::thread::panicking() && self.kind != Kind::Sqlite {
+            self.signal("CONT");
+        }
         self.end(if self.kind == Kind::Postgres { "QUIT" } else { "KILL" });
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -9,7 +10,7 @@ use serde_json::json;
 
 use super::ROUTES;
 use crate::fixture::{
-    Certificates, Gateway, PASSWORD, claims, free_address, login, post, tokens, wait_until,
+    Certificates, Gateway, PASSWORD, claims, free_address, get, login, post, tokens, wait_until,
 };
 
 struct Slapd {
@@ -73,6 +74,12 @@ impl Slapd {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    /// Has the server hang (STOP), or go on (CONT): it accepts connections, and nothing answers.
+    fn signal(&self, name: &str) {
+        let pid = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
     /// Changes entries as the administrator.
@@ -197,6 +204,78 @@ fn users_are_where_their_names_say() {
     assert_eq!(post(gateway.address, "/refresh", &refresh).status, 200);
     assert_eq!(login(gateway.address, "bob", "wrong").status, 401);
     assert_eq!(login(gateway.address, "nobody", PASSWORD).status, 401);
+}
+
+#[test]
+fn a_directory_that_hangs_is_an_outage_of_a_set_time_that_locks_no_account() {
+    let certificates = Certificates::make();
+    let slapd = Slapd::start(&certificates);
+    let gateway = Gateway::start_with(&config(&slapd, &certificates, ""), "", &[]);
+    let address = gateway.address;
+    let (access, refresh) = tokens(address, "alice", PASSWORD);
+    let open_files = || fs::read_dir(format!("/proc/{}/fd", gateway.pid())).unwrap().count();
+    let before = open_files();
+    slapd.signal("STOP");
+    // More than the failures that lock an account, and than there are hashing threads.
+    let attempts: Vec<_> = (0..12)
+        .map(|nth| {
+            std::thread::spawn(move || {
+                let password = if nth % 2 == 0 { PASSWORD } else { "wrong" };
+                let asked = Instant::now();
+                (login(address, "alice", password), asked.elapsed())
+            })
+        })
+        .collect();
+    for attempt in attempts {
+        let (reply, took) = attempt.join().unwrap();
+        assert_eq!(reply.status, 503, "{reply:?}");
+        assert!(reply.field("retry-after").is_some(), "{reply:?}");
+        // Two seconds, and some attempts for one name wait for others.
+        assert!(took < Duration::from_secs(14), "{took:?}");
+    }
+    assert_eq!(post(address, "/refresh", &refresh).status, 503);
+    let bearer = format!("Bearer {access}");
+    let other = get(address, "/api", &[("Authorization", &bearer)]).unwrap();
+    assert_eq!(other.status, 502, "the token is good, and the upstream of this test is not there");
+    wait_until("the outage is logged", || gateway.log().contains("no answer within 2s"));
+    let log = gateway.log();
+    assert_eq!(log.matches("the source of users does not respond").count(), 1, "{log}");
+
+    slapd.signal("CONT");
+    wait_until("the directory is back", || login(address, "alice", PASSWORD).status == 200);
+    assert_eq!(post(address, "/refresh", &refresh).status, 200);
+    wait_until("the end is logged", || gateway.log().contains("the source of users responds again"));
+    wait_until("no connection is left behind", || open_files() <= before + 2);
+}
+
+#[test]
+fn referrals_are_not_followed_and_say_so() {
+    let certificates = Certificates::make();
+    let slapd = Slapd::start(&certificates);
+    slapd.modify(
+        "dn: ou=far,ou=people,dc=example,dc=org\nchangetype: add\nobjectClass: referral\nobjectClass: extensibleObject\nou: far\n\
+         ref: ldap://far.example/ou=far,dc=example,dc=org\n",
+    );
+    // A part of the directory that is elsewhere keeps no user from logging in who is here.
+    let gateway = Gateway::start_with(&config(&slapd, &certificates, ""), "", &[]);
+    let (_, refresh) = tokens(gateway.address, "alice", PASSWORD);
+    assert_eq!(post(gateway.address, "/refresh", &refresh).status, 200);
+    assert_eq!(login(gateway.address, "nobody", PASSWORD).status, 401);
+
+    let far = config(&slapd, &certificates, "").replace("\"ou=people,", "\"ou=far,ou=people,");
+    let gateway = Gateway::start_with(&far, "", &[]);
+    assert_eq!(login(gateway.address, "alice", PASSWORD).status, 503);
+    wait_until("the reason is logged", || {
+        let log = gateway.log();
+        log.contains("refers to ldap://far.example/") && log.contains("name that server in `url`")
+    });
+
+    // One entry.
+    let by_name = "user_dn = \"ou={username},ou=people,dc=example,dc=org\"\nusername_attribute = \"ou\"\n";
+    let gateway = Gateway::start_with(&config(&slapd, &certificates, by_name), "", &[]);
+    assert_eq!(login(gateway.address, "far", PASSWORD).status, 401);
+    wait_until("the reason is logged", || gateway.log().contains("referrals are not followed"));
+    assert!(!gateway.log().contains("does not respond"), "{}", gateway.log());
 }
 
 #[test]

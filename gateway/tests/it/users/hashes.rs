@@ -46,7 +46,7 @@ fn a_login_hashes_the_password_anew_and_ends_no_session() {
     let config = format!("[users]\nallow_broken_hashes = true\nrehash = false\n{ROUTES}");
     let mut gateway = Gateway::start_with(&config, &users, &[]);
     let before: Vec<_> = kinds.iter().map(|(name, _)| tokens(gateway.address, name, PASSWORD).1).collect();
-    assert!(gateway.log().contains("kinds of password hashes in use"), "{}", gateway.log());
+    gateway.wait_for_log("kinds of password hashes in use");
 
     gateway.terminate();
     gateway.wait();
