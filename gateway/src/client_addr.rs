@@ -23,7 +23,7 @@ pub(crate) struct ClientAddr {
 impl ClientAddr {
     pub(crate) fn new(peer: SocketAddr, trusted_proxies: &[IpNet], secure: bool) -> ClientAddr {
         let address = peer.ip().to_canonical();
-        let text = address.to_string().into();
+        let text = text_of(address).into();
         ClientAddr { address, text, trusted: contains(trusted_proxies, address), secure, relayed: false }
     }
 
@@ -162,6 +162,19 @@ impl ClientAddr {
             ["X-Forwarded-Ssl: ", ssl, "\r\n"].into_iter().for_each(&mut put);
         }
     }
+}
+
+/// An address as text, as `Display` has it. That takes a tenth of what a connection's set-up takes; most addresses are of IPv4.
+fn text_of(address: IpAddr) -> String {
+    let IpAddr::V4(v4) = address else { return address.to_string() };
+    let mut text = String::with_capacity("255.255.255.255".len());
+    for (place, octet) in v4.octets().into_iter().enumerate() {
+        if place > 0 {
+            text.push('.');
+        }
+        text.push_str(itoa::Buffer::new().format(octet));
+    }
+    text
 }
 
 fn contains(networks: &[IpNet], address: IpAddr) -> bool {
@@ -396,6 +409,13 @@ fn is_node_port(port: &str) -> bool {
 mod tests {
     use super::*;
     use crate::http1::HeadLimits;
+
+    #[test]
+    fn an_address_is_written_as_the_standard_library_writes_it() {
+        for text in ["0.0.0.0", "255.255.255.255", "10.2.30.199", "2001:db8::1", "::1"] {
+            assert_eq!(text_of(text.parse().unwrap()), text);
+        }
+    }
 
     fn seen(peer: &str, fields: &str) -> (IpAddr, String) {
         let trusted = ["10.0.0.0/8".parse().unwrap()];

@@ -2,6 +2,7 @@
 //! boot-time clock. A wall clock that jumps while the gateway runs therefore ends no session, revives no
 //! token and prolongs no lock. A correction of the wall clock takes effect at the next start.
 
+use std::fmt;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -27,9 +28,9 @@ impl UnixMillis {
         UnixMillis(millis)
     }
 
-    /// So many seconds after the beginning of 1970.
-    pub(crate) const fn of_seconds(seconds: u64) -> UnixMillis {
-        UnixMillis(seconds.saturating_mul(1000))
+    /// The same time in the unit of tokens.
+    pub(crate) const fn of_seconds(seconds: UnixSeconds) -> UnixMillis {
+        UnixMillis(seconds.0.saturating_mul(1000))
     }
 
     /// Milliseconds since 1970.
@@ -38,8 +39,8 @@ impl UnixMillis {
     }
 
     /// Whole seconds since 1970, the unit of tokens.
-    pub(crate) const fn seconds(self) -> u64 {
-        self.0 / 1000
+    pub(crate) const fn seconds(self) -> UnixSeconds {
+        UnixSeconds(self.0 / 1000)
     }
 
     /// A time that is so much later.
@@ -56,16 +57,62 @@ impl UnixMillis {
     pub(crate) fn since(self, earlier: UnixMillis) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
+}
 
-    /// As a system time, for printing it.
-    pub(crate) fn system_time(self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(self.0)
+/// RFC 3339, in UTC and whole seconds.
+impl fmt::Display for UnixMillis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.seconds().fmt(f)
+    }
+}
+
+/// A time, in seconds since 1970: the unit of tokens (RFC 7519 section 2). Arithmetic saturates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnixSeconds(u64);
+
+impl UnixSeconds {
+    /// Later than all others.
+    pub const MAX: UnixSeconds = UnixSeconds(u64::MAX);
+
+    /// So many seconds after the beginning of 1970.
+    pub const fn new(seconds: u64) -> UnixSeconds {
+        UnixSeconds(seconds)
+    }
+
+    /// Seconds since 1970.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// A time that is so many whole seconds later.
+    pub const fn saturating_add(self, time: Duration) -> UnixSeconds {
+        UnixSeconds(self.0.saturating_add(time.as_secs()))
+    }
+
+    /// A time that is so many whole seconds earlier.
+    pub(crate) const fn saturating_sub(self, time: Duration) -> UnixSeconds {
+        UnixSeconds(self.0.saturating_sub(time.as_secs()))
+    }
+
+    /// The time from `earlier` to this one; zero where that is later.
+    pub(crate) const fn since(self, earlier: UnixSeconds) -> Duration {
+        Duration::from_secs(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// RFC 3339, in UTC.
+impl fmt::Display for UnixSeconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The format ends with the year 9999.
+        let seconds = self.0.min(253_402_300_799);
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).fmt(f)
     }
 }
 
 /// A duration in whole milliseconds.
 pub(crate) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    duration.as_secs().saturating_mul(1000).saturating_add(duration.subsec_millis().into())
 }
 
 /// The time since 1970.
@@ -77,6 +124,11 @@ pub(crate) fn since_1970() -> Duration {
 /// The current time.
 pub(crate) fn now_millis() -> UnixMillis {
     UnixMillis(millis(since_1970()))
+}
+
+/// The current time in the unit of tokens.
+pub(crate) fn now_seconds() -> UnixSeconds {
+    UnixSeconds(since_1970().as_secs())
 }
 
 /// The offset of the wall clock in seconds, and whether it is ahead, if it is large enough to be logged.
@@ -107,6 +159,18 @@ fn steady() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_print_as_rfc_3339_and_arithmetic_saturates() {
+        let at = UnixMillis::new(1_790_000_000_999);
+        assert_eq!(at.to_string(), "2026-09-21T14:13:20Z");
+        assert_eq!((at.seconds().to_string(), at.seconds().get()), (at.to_string(), 1_790_000_000));
+        assert_eq!(UnixMillis::MAX.to_string(), "9999-12-31T23:59:59Z");
+        assert_eq!(at.saturating_add(Duration::MAX), UnixMillis::MAX);
+        assert_eq!(at.saturating_sub(Duration::MAX), UnixMillis::default());
+        assert_eq!((at.since(UnixMillis::MAX), at.since(at)), (Duration::ZERO, Duration::ZERO));
+        assert_eq!(serde_json::to_string(&at).ok().as_deref(), Some("1790000000999"));
+    }
 
     #[test]
     fn it_begins_with_the_wall_clock_and_goes_on_steadily() {

@@ -118,7 +118,7 @@ pub(crate) async fn explain(
     let mut stack = request_stack(Rc::clone(&worker), endpoints, TargetService::new(proxy));
     let incoming = Incoming {
         head,
-        refused,
+        refused: refused.map(Box::new),
         body: RequestBody::default(),
         client: Rc::new(client),
         stream: StreamState::of_http2_stream(),

@@ -7,6 +7,7 @@ pub(crate) mod session_expiry;
 pub(crate) mod token_cache;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::IdentityHeader;
 use crate::http1::HeaderNameSet;
@@ -129,7 +130,7 @@ impl Identity {
     }
 
     /// When its token expires; `leeway` is that of the gateway's own tokens.
-    pub(crate) fn valid_until(&self, leeway: u64) -> UnixSeconds {
+    pub(crate) fn valid_until(&self, leeway: Duration) -> UnixSeconds {
         match &self.origin {
             None => self.claims.expires_at().saturating_add(leeway),
             Some(origin) => origin.valid_until,
@@ -260,19 +261,20 @@ pub(crate) mod test_support {
     use crate::tokens::{Access, KeyRing, TokenRequest, TokenType, UnixSeconds};
 
     /// The time at which the tokens are issued.
-    pub(crate) const NOW: UnixSeconds = 1_800_000_000;
+    pub(crate) const NOW: u64 = 1_800_000_000;
 
     /// An identity with these roles and the members of a JSON object as further claims.
     pub(crate) fn identity(
         roles: &[&str],
         further: Value,
-        expires_at: UnixSeconds,
-        session_expires_at: UnixSeconds,
+        expires_at: u64,
+        session_expires_at: u64,
     ) -> Rc<Identity> {
         let secret = "[tokens]\nalgorithm = \"HS256\"\nsecret = \"quite long, quite secret, 7f3a9c15e0\"\n";
         let tokens = settings(minimal() + secret).tokens;
-        let (issuer, verifier) =
-            KeyRing::load(&tokens, NOW, &[], Access::Examine).unwrap().into_parts(&tokens, None);
+        let (issuer, verifier) = KeyRing::load(&tokens, UnixSeconds::new(NOW), &[], Access::Examine)
+            .unwrap()
+            .into_parts(&tokens, None);
         let further: Map<String, Value> = serde_json::from_value(further).unwrap();
         let roles: Vec<String> = roles.iter().map(|role| (*role).to_owned()).collect();
         let request = TokenRequest {
@@ -286,18 +288,20 @@ pub(crate) mod test_support {
             fresh: false,
             csrf: None,
             authentication: None,
-            issued_at: NOW,
-            expires_at,
-            session_expires_at,
+            issued_at: UnixSeconds::new(NOW),
+            expires_at: UnixSeconds::new(expires_at),
+            session_expires_at: UnixSeconds::new(session_expires_at),
             key: None,
             cookie_session: false,
         };
-        let claims = verifier.verify(&issuer.issue(request).unwrap(), TokenType::Access, NOW).unwrap();
+        let claims = verifier
+            .verify(&issuer.issue(request).unwrap(), TokenType::Access, UnixSeconds::new(NOW))
+            .unwrap();
         Rc::new(Identity::new(claims, &IdentityHeaders::new(&[], std::iter::empty())).unwrap())
     }
 
     /// One without roles and further claims, whose session outlives it.
-    pub(crate) fn plain_identity(expires_at: UnixSeconds) -> Rc<Identity> {
+    pub(crate) fn plain_identity(expires_at: u64) -> Rc<Identity> {
         identity(&[], json!({}), expires_at, expires_at + 600)
     }
 }

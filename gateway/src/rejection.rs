@@ -540,7 +540,7 @@ impl std::fmt::Debug for MfaToken {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StepUp {
     /// How long ago the user may have proved the identity, in seconds.
-    pub(crate) max_age: Option<u64>,
+    pub(crate) max_age: Option<Duration>,
     /// Whether a second factor is needed.
     pub(crate) second_factor: bool,
 }
@@ -748,7 +748,7 @@ impl Rejection {
         let description = self.detail().replace(['"', '\\'], "'");
         let step_up = match self {
             Rejection::StepUpRequired(StepUp { max_age, second_factor }) => {
-                let max_age = max_age.map_or(String::new(), |age| format!(", max_age=\"{age}\""));
+                let max_age = max_age.map_or(String::new(), |age| format!(", max_age=\"{}\"", age.as_secs()));
                 let acr = if *second_factor { ", acr_values=\"aal2\"" } else { "" };
                 format!("{acr}{max_age}")
             }

@@ -36,7 +36,7 @@ use crate::worker_state::WorkerState;
 pub(crate) struct Incoming {
     /// As far as it was read, where `refused` is set.
     pub(crate) head: Box<RequestHead>,
-    pub(crate) refused: Option<Rejection>,
+    pub(crate) refused: Option<Box<Rejection>>,
     pub(crate) body: RequestBody,
     pub(crate) client: Rc<ClientAddr>,
     pub(crate) stream: Rc<StreamState>,
@@ -221,21 +221,22 @@ impl std::fmt::Debug for RequestContext {
 pub(crate) struct Received {
     pub(crate) context: Rc<RequestContext>,
     pub(crate) body: RequestBody,
-    pub(crate) refused: Option<Rejection>,
+    pub(crate) refused: Option<Box<Rejection>>,
 }
 
 /// A validated request: all parsers agree on its meaning.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     context: Rc<RequestContext>,
-    admission: Admission,
+    /// Boxed, for a request is moved from layer to layer.
+    admission: Box<Admission>,
     pub(crate) body: RequestBody,
 }
 
 impl Admitted {
     /// For the admission layer only.
     pub(crate) fn new(context: Rc<RequestContext>, admission: Admission, body: RequestBody) -> Admitted {
-        Admitted { context, admission, body }
+        Admitted { context, admission: Box::new(admission), body }
     }
 
     pub(crate) fn context(&self) -> &Rc<RequestContext> {

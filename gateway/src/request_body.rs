@@ -19,9 +19,14 @@ use crate::stream_state::StreamState;
 
 /// The body of the request in hand. Dropped before its end, the rest is read and thrown away (RFC 9112 section 9.3), so that a
 /// client that sends all before it reads gets its response, and the connection can carry another request.
+///
+/// Boxed, for a request is moved from layer to layer; a request without a body has nothing to box.
 #[derive(Debug, Default)]
-pub(crate) struct RequestBody {
-    content: Content,
+pub(crate) struct RequestBody(Option<Box<Content>>);
+
+#[derive(Debug)]
+struct Content {
+    source: Source,
     /// The remaining size limit, in bytes.
     allowed: Option<u64>,
     /// What comes first as frames: pieces that a server did not process, in reverse order.
@@ -29,17 +34,15 @@ pub(crate) struct RequestBody {
 }
 
 /// Where the bytes come from.
-#[derive(Debug, Default)]
-enum Content {
-    #[default]
-    Empty,
-    Incoming(Box<Source>),
+#[derive(Debug)]
+enum Source {
+    Incoming(IncomingBody),
     /// It was received whole.
-    Gathered(Box<GatheredBody>),
+    Gathered(GatheredBody),
 }
 
 #[derive(Debug)]
-struct Source {
+struct IncomingBody {
     incoming: hyper::body::Incoming,
     framing: BodyFraming,
     /// A chunk that was received from hyper and not consumed.
@@ -67,7 +70,7 @@ impl RequestBody {
         if framing == BodyFraming::Empty {
             return RequestBody::default();
         }
-        let source = Source {
+        RequestBody::of(Source::Incoming(IncomingBody {
             incoming,
             framing,
             piece: Bytes::new(),
@@ -77,52 +80,62 @@ impl RequestBody {
             stream,
             expects_continue: false,
             ended: false,
-        };
-        RequestBody::of(Content::Incoming(Box::new(source)))
+        }))
     }
 
-    fn of(content: Content) -> RequestBody {
-        RequestBody { content, allowed: None, replay: Vec::new() }
+    fn of(source: Source) -> RequestBody {
+        RequestBody(Some(Box::new(Content { source, allowed: None, replay: Vec::new() })))
+    }
+
+    fn incoming(&mut self) -> Option<&mut IncomingBody> {
+        match &mut self.0.as_mut()?.source {
+            Source::Incoming(incoming) => Some(incoming),
+            Source::Gathered(_) => None,
+        }
     }
 
     /// Marks that the client waits for `100 Continue` before it sends.
     pub(crate) fn set_expects_continue(&mut self) {
-        if let Content::Incoming(source) = &mut self.content {
-            source.expects_continue = true;
+        if let Some(incoming) = self.incoming() {
+            incoming.expects_continue = true;
         }
     }
 
     /// Sets the timeout of each read.
     pub(crate) fn set_timeout(&mut self, timeout: Duration) {
-        if let Content::Incoming(source) = &mut self.content {
-            source.timeout = timeout;
+        if let Some(incoming) = self.incoming() {
+            incoming.timeout = timeout;
         }
     }
 
     /// Has what is left be read for so long when this is dropped: over HTTP/1.1 the next request stands behind it.
     pub(crate) fn discard_within(&mut self, time: Duration) {
-        if let Content::Incoming(source) = &mut self.content {
-            source.discard = Some(time);
+        if let Some(incoming) = self.incoming() {
+            incoming.discard = Some(time);
         }
     }
 
     /// Sets the size limit in bytes; a longer body is an error.
     pub(crate) fn limit(&mut self, most: u64) {
-        self.allowed = Some(most);
+        if let Some(content) = &mut self.0 {
+            content.allowed = Some(most);
+        }
     }
 
     /// Puts pieces that were taken as frames in front of the rest.
     pub(crate) fn replay(&mut self, mut pieces: Vec<Bytes>) {
-        pieces.reverse();
-        self.replay.append(&mut pieces);
+        if let Some(content) = &mut self.0 {
+            pieces.reverse();
+            content.replay.append(&mut pieces);
+        }
     }
 
     /// The framing of the body; HTTP/2 bodies without a length count as chunked.
     pub(crate) fn framing(&self) -> BodyFraming {
-        match &self.content {
-            Content::Gathered(gathered) if gathered.len() > 0 => BodyFraming::Length(gathered.len()),
-            Content::Incoming(source) => source.framing,
-            Content::Empty | Content::Gathered(_) => BodyFraming::Empty,
+        match self.0.as_ref().map(|content| &content.source) {
+            Some(Source::Incoming(incoming)) => incoming.framing,
+            Some(Source::Gathered(gathered)) if gathered.len() > 0 => BodyFraming::Length(gathered.len()),
+            Some(Source::Gathered(_)) | None => BodyFraming::Empty,
         }
     }
 
@@ -133,7 +146,7 @@ impl RequestBody {
     /// As [`Self::poll_fill`], or its temporary file cannot be written.
     pub(crate) async fn gather(mut self) -> Result<RequestBody, BodyError> {
         let gathered = GatheredBody::gather(&mut self).await?;
-        Ok(RequestBody::of(Content::Gathered(Box::new(gathered))))
+        Ok(RequestBody::of(Source::Gathered(gathered)))
     }
 
     /// The next chunk; empty at the end. A chunk that is not [consumed](Self::consume) is returned again.
@@ -142,32 +155,32 @@ impl RequestBody {
     ///
     /// The body is malformed, truncated, timed out or too large. It must not be read any further.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<&[u8], BodyError>> {
-        let source = match &mut self.content {
-            Content::Empty => return Poll::Ready(Ok(&[])),
-            Content::Incoming(source) => source,
-            Content::Gathered(gathered) => {
+        let Some(content) = self.0.as_deref_mut() else { return Poll::Ready(Ok(&[])) };
+        let incoming = match &mut content.source {
+            Source::Incoming(incoming) => incoming,
+            Source::Gathered(gathered) => {
                 ready!(gathered.poll_piece(cx))?;
                 return Poll::Ready(Ok(&gathered.piece));
             }
         };
-        match ready!(source.poll_piece(cx)) {
+        match ready!(incoming.poll_piece(cx)) {
             Err(error) => Poll::Ready(Err(error)),
-            Ok(()) if self.allowed.is_some_and(|allowed| source.piece.len() as u64 > allowed) => {
-                source.ended = true;
+            Ok(()) if content.allowed.is_some_and(|allowed| incoming.piece.len() as u64 > allowed) => {
+                incoming.ended = true;
                 Poll::Ready(Err(BodyError::TooLarge))
             }
-            Ok(()) => Poll::Ready(Ok(&source.piece)),
+            Ok(()) => Poll::Ready(Ok(&incoming.piece)),
         }
     }
 
     /// Consumes `n` bytes of the last chunk.
     pub(crate) fn consume(&mut self, n: usize) {
-        match &mut self.content {
-            Content::Empty => {}
-            Content::Incoming(source) => source.piece.advance(n),
-            Content::Gathered(gathered) => gathered.piece.advance(n),
+        let Some(content) = &mut self.0 else { return };
+        match &mut content.source {
+            Source::Incoming(incoming) => incoming.piece.advance(n),
+            Source::Gathered(gathered) => gathered.piece.advance(n),
         }
-        if let Some(allowed) = &mut self.allowed {
+        if let Some(allowed) = &mut content.allowed {
             *allowed = allowed.saturating_sub(n as u64);
         }
     }
@@ -199,7 +212,7 @@ impl RequestBody {
     }
 }
 
-impl Source {
+impl IncomingBody {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         self.expects_continue = false;
         while self.piece.is_empty() && !self.ended {
@@ -230,7 +243,7 @@ impl Source {
     }
 
     /// Reads and throws away what is left, within bounds.
-    async fn discard_body(mut self: Box<Self>, linger: Linger) {
+    async fn discard_body(mut self, linger: Linger) {
         if self.stream.close.get() {
             // The connection is closed after the response.
             return;
@@ -255,13 +268,14 @@ impl Source {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        let Content::Incoming(source) = std::mem::take(&mut self.content) else { return };
-        let Some(time) = source.discard else { return };
+        let Some(content) = self.0.take() else { return };
+        let Source::Incoming(incoming) = content.source else { return };
+        let Some(time) = incoming.discard else { return };
         let linger = Linger::for_upload(time);
-        let too_long = matches!(source.framing, BodyFraming::Length(n) if n > linger.bytes);
+        let too_long = matches!(incoming.framing, BodyFraming::Length(n) if n > linger.bytes);
         // A client that waits for 100 Continue sends nothing; reading would ask it to.
-        if !source.ended && !source.expects_continue && !too_long {
-            tokio::task::spawn_local(source.discard_body(linger));
+        if !incoming.ended && !incoming.expects_continue && !too_long {
+            tokio::task::spawn_local(incoming.discard_body(linger));
         }
     }
 }
@@ -274,40 +288,41 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(piece) = self.replay.pop() {
+        let Some(content) = &mut self.0 else { return Poll::Ready(None) };
+        if let Some(piece) = content.replay.pop() {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         let n = match ready!(self.poll_fill(cx)) {
             Ok(piece) => piece.len(),
             Err(error) => return Poll::Ready(Some(Err(error))),
         };
-        let piece = match &self.content {
-            Content::Empty => return Poll::Ready(None),
-            Content::Incoming(source) => source.piece.slice(..n),
-            Content::Gathered(gathered) => gathered.piece.slice(..n),
+        let piece = match self.0.as_ref().map(|content| &content.source) {
+            None => return Poll::Ready(None),
+            Some(Source::Incoming(incoming)) => incoming.piece.slice(..n),
+            Some(Source::Gathered(gathered)) => gathered.piece.slice(..n),
         };
         self.consume(n);
         Poll::Ready((n > 0).then(|| Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.replay.is_empty()
-            && match &self.content {
-                Content::Empty => true,
-                Content::Incoming(source) => source.piece.is_empty() && source.incoming.is_end_stream(),
-                Content::Gathered(gathered) => gathered.len() == 0,
+        let Some(content) = &self.0 else { return true };
+        content.replay.is_empty()
+            && match &content.source {
+                Source::Incoming(body) => body.piece.is_empty() && body.incoming.is_end_stream(),
+                Source::Gathered(gathered) => gathered.len() == 0,
             }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Empty => SizeHint::with_exact(0),
-            Content::Incoming(source) => match source.framing {
-                BodyFraming::Length(_) if self.replay.is_empty() => source.incoming.size_hint(),
+        let Some(content) = &self.0 else { return SizeHint::with_exact(0) };
+        match &content.source {
+            Source::Incoming(body) => match body.framing {
+                BodyFraming::Length(_) if content.replay.is_empty() => body.incoming.size_hint(),
                 _ => SizeHint::default(),
             },
-            Content::Gathered(gathered) => {
-                let replayed: usize = self.replay.iter().map(Bytes::len).sum();
+            Source::Gathered(gathered) => {
+                let replayed: usize = content.replay.iter().map(Bytes::len).sum();
                 SizeHint::with_exact(gathered.len() + replayed as u64)
             }
         }

@@ -9,6 +9,7 @@ pub(crate) mod via;
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
 use percent_encoding::percent_decode;
@@ -45,8 +46,8 @@ pub(crate) struct Route {
     pub(crate) audience: Option<String>,
     /// Whether a second factor is required.
     pub(crate) mfa: bool,
-    /// How long ago the user may have proved the identity, in seconds.
-    pub(crate) fresh_within: Option<u64>,
+    /// How long ago the user may have proved the identity.
+    pub(crate) fresh_within: Option<Duration>,
     /// Whose tokens are accepted.
     pub(crate) issuers: IssuerSet,
     /// Maximum length of a request's body, in bytes.
@@ -284,7 +285,7 @@ impl Routes {
                     claims: route.claims.clone(),
                     audience: route.audience.clone(),
                     mfa: route.mfa,
-                    fresh_within: route.fresh_within.map(|within| within.as_secs()),
+                    fresh_within: route.fresh_within,
                     issuers: IssuerSet::OWN,
                     max_body: route.max_body.unwrap_or(max_body),
                     request_headers: HeaderEdits::new(&route.request_headers),

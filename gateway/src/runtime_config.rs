@@ -160,7 +160,7 @@ impl RuntimeConfig {
                 Arc::new(users)
             }
         };
-        let tls = settings.server.tls.as_ref().map(|tls| server_config(tls, now)).transpose()?;
+        let tls = settings.server.tls.as_ref().map(|tls| server_config(tls, now.get())).transpose()?;
         for (_, warning) in tls.iter().flat_map(|tls| &tls.warnings) {
             tracing::warn!("{warning}");
         }

@@ -12,6 +12,7 @@ use std::{env, fs};
 
 use auth_gateway::config;
 use auth_gateway::server::HotPath;
+use auth_gateway::tokens::UnixSeconds;
 
 /// The program's allocator.
 #[global_allocator]
@@ -231,7 +232,7 @@ fn run_case(name: &str) -> Outcome<()> {
     let path = folder.path().join("gateway.toml");
     fs::write(&path, configuration(case, folder.path()))?;
     let settings = config::load(&[path], []).map_err(|diagnostics| format!("{diagnostics}"))?.settings;
-    let mut hot_path = HotPath::new(settings, ([127, 0, 0, 1], 40_000).into(), NOW)?;
+    let mut hot_path = HotPath::new(settings, ([127, 0, 0, 1], 40_000).into(), UnixSeconds::new(NOW))?;
     let tokens = if case.warm { 1 } else { WARM_UP + REQUESTS };
     let requests: Vec<String> = (0..tokens)
         .map(|_| {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use auth_gateway::tokens::{Claims, TokenType};
+use auth_gateway::tokens::{Claims, TokenType, UnixSeconds};
 use aws_lc_rs::{hmac, rand};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -42,9 +42,9 @@ pub(crate) fn mint(secret: &str, number: u32) -> Result<String> {
         iss: ISSUER.to_owned(),
         aud: vec![AUDIENCE.to_owned()],
         sub: number.to_string(),
-        iat: now,
-        nbf: now,
-        exp: now + LIFETIME.as_secs(),
+        iat: UnixSeconds::new(now),
+        nbf: UnixSeconds::new(now),
+        exp: UnixSeconds::new(now).saturating_add(LIFETIME),
         jti: id.clone(),
         sid: id,
         session_exp: None,

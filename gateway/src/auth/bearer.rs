@@ -46,6 +46,12 @@ impl<'h> Bearer<'h> {
             return Err(Rejection::RepeatedAuthorization);
         }
         let value = field.value;
+        // As nearly all clients write it.
+        if let Some(token @ [first, ..]) = value.strip_prefix(b"Bearer ")
+            && *first != b' '
+        {
+            return Ok(Some(Bearer::new(token)));
+        }
         let scheme_end = value.iter().position(|b| b" \t".contains(b)).unwrap_or(value.len());
         let (scheme, rest) = value.split_at(scheme_end);
         let scheme = if scheme.eq_ignore_ascii_case(b"bearer") {

@@ -163,8 +163,8 @@ fn check(context: &RequestContext, proof: &[u8], purpose: Purpose<'_>) -> Result
         token,
         token_hash_required: !of_token_request,
         now,
-        max_age: config.settings.tokens.dpop_max_age.as_secs(),
-        leeway: config.settings.tokens.dpop_leeway.as_secs(),
+        max_age: config.settings.tokens.dpop_max_age,
+        leeway: config.settings.tokens.dpop_leeway,
     };
     let verified = match (std::str::from_utf8(proof), &uri) {
         (Ok(proof), Some(uri)) => verify(proof, &expected(uri)),
@@ -237,7 +237,7 @@ impl CheckedProof {
     pub(crate) async fn claim(&self, context: &RequestContext) -> Result<(), Rejection> {
         self.claim_here(context)?;
         let sessions = &context.worker.gateway.sessions;
-        let until = context.now_millis.saturating_add(Duration::from_secs(self.lifetime(context)));
+        let until = context.now_millis.saturating_add(self.lifetime(context));
         match sessions.claim_proof(&self.id.to_string(), until).await {
             Ok(None | Some(true)) => Ok(()),
             Ok(Some(false)) => Err(self.replayed(context)),
@@ -253,10 +253,10 @@ impl CheckedProof {
         }
     }
 
-    /// How long the proof could be accepted from its first use on, in seconds.
-    fn lifetime(&self, context: &RequestContext) -> u64 {
+    /// How long the proof could be accepted from its first use on.
+    fn lifetime(&self, context: &RequestContext) -> Duration {
         let tokens = &context.state.config.settings.tokens;
-        (tokens.dpop_max_age + tokens.dpop_leeway).as_secs() + 1
+        tokens.dpop_max_age + tokens.dpop_leeway + Duration::from_secs(1)
     }
 
     fn replayed(&self, context: &RequestContext) -> Rejection {

@@ -693,10 +693,7 @@ fn lifetimes(texts: &Texts, limits: &PersonalTokens) -> Vec<LifetimeChoice> {
 
 /// The day of a time in UTC, or that there is none.
 fn date(at: Option<UnixMillis>, texts: &Texts) -> String {
-    at.map_or_else(
-        || texts.get("token_never").to_owned(),
-        |at| humantime::format_rfc3339_seconds(at.system_time()).to_string().chars().take(10).collect(),
-    )
+    at.map_or_else(|| texts.get("token_never").to_owned(), |at| at.to_string().chars().take(10).collect())
 }
 
 fn login_page(texts: &Texts, form: LoginForm<'_>) -> Page {

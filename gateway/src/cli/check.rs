@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Builder;
 
@@ -12,6 +11,7 @@ use super::start_checks::{self, Finding};
 use super::text_table::table;
 use super::{CommandError, environment, warn};
 use crate::browser::Browser;
+use crate::clock::now_seconds;
 use crate::config::{
     Algorithm, Diagnostic, HostPattern, Loaded, Route, Settings, Severity, Signing, inspect, matching_order,
     nearest_span,
@@ -43,7 +43,7 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
             }),
         );
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let now = now_seconds();
     let keys = check_keys(&settings, now);
     if let Err(error) = &keys {
         let place =
@@ -78,7 +78,7 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
     );
     if let Some(tls) = settings.server.tls.as_ref().filter(|_| !found.blames("server.tls")) {
         let place = key("server.tls.certificates");
-        match server_config(tls, now) {
+        match server_config(tls, now.get()) {
             Ok(tls) => {
                 let of_file =
                     |index: &usize| key(&format!("server.tls.certificates[{index}].certificate_file"));

@@ -4,7 +4,6 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use http::StatusCode;
@@ -12,6 +11,7 @@ use http::StatusCode;
 use super::CommandError;
 use super::arguments::refuse_value;
 use super::hash_password::Console;
+use crate::clock::{UnixSeconds, now_seconds};
 use crate::config::{Access, Algorithm, Dpop, OWN_ISSUER, Route, RouteTarget, Settings, Signing};
 use crate::explain::{Explanation, Outcome, TokenState};
 use crate::rejection::Rejection;
@@ -279,7 +279,7 @@ fn token(state: &TokenState) -> Vec<String> {
             let of_issuer = identity
                 .origin()
                 .map_or(String::new(), |origin| format!("of the issuer {} ", origin.issuer.settings.name));
-            let left = span(claims.expires_at(), now());
+            let left = span(claims.expires_at(), now_seconds());
             (format!("{of_issuer}is good for another {left}"), Some(claims))
         }
         TokenState::Refused(error, claims) => (refused(*error, claims.as_ref()), claims.as_ref()),
@@ -308,22 +308,20 @@ fn token(state: &TokenState) -> Vec<String> {
 
 fn refused(error: TokenError, claims: Option<&VerifiedClaims>) -> String {
     match (error, claims) {
-        (TokenError::Expired, Some(claims)) => format!("expired {} ago", span(now(), claims.expires_at())),
+        (TokenError::Expired, Some(claims)) => {
+            format!("expired {} ago", span(now_seconds(), claims.expires_at()))
+        }
         (TokenError::NotYetValid, Some(claims)) => {
-            format!("is valid only in {}: do the clocks agree?", span(claims.issued_at(), now()))
+            format!("is valid only in {}: do the clocks agree?", span(claims.issued_at(), now_seconds()))
         }
         (TokenError::WrongType, _) => "is a refresh token: routes take access tokens".to_owned(),
         (error, _) => format!("is not good: {error}"),
     }
 }
 
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
-}
-
-/// The time between two points in seconds since 1970, in words.
-fn span(later: u64, earlier: u64) -> impl std::fmt::Display {
-    humantime::format_duration(Duration::from_secs(later.saturating_sub(earlier)))
+/// The time between two points, in words.
+fn span(later: UnixSeconds, earlier: UnixSeconds) -> impl std::fmt::Display {
+    humantime::format_duration(later.since(earlier))
 }
 
 /// A head's lines, indented, with credentials redacted.

@@ -1,14 +1,13 @@
 //! `auth-gateway keys`: managing the signing keys.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use clap::Subcommand;
 
 use super::CommandError;
 use super::hash_password::Console;
+use crate::clock::now_seconds;
 use crate::config::{Algorithm, PreviousKey, Settings, Signing};
 use crate::runtime_config::load_assertion_keys;
-use crate::tokens::{Access, JWKS_MAX_AGE_SECS, KeyRing, KeyState, KeyStore, StoredKey, assertion_keys_dir};
+use crate::tokens::{Access, JWKS_MAX_AGE, KeyRing, KeyState, KeyStore, StoredKey, assertion_keys_dir};
 
 /// Which keys, and what to do with them.
 #[derive(Debug, Clone, clap::Args)]
@@ -51,7 +50,7 @@ pub(super) fn run(
     settings: &Settings,
     console: &mut Console<'_>,
 ) -> Result<(), CommandError> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let now = now_seconds();
     if let KeysCommand::Jwks = command {
         // What is printed is what will be published, also before the first start.
         if let Signing::Kept { algorithm, dir } = &settings.tokens.signing {
@@ -78,17 +77,22 @@ pub(super) fn run(
             print_line(console, &key.kid)?;
             print_note(
                 console,
-                &format!("published; rotate to it in {JWKS_MAX_AGE_SECS} s at the earliest; {EFFECT_NOTE}"),
+                &format!(
+                    "published; rotate to it in {} s at the earliest; {EFFECT_NOTE}",
+                    JWKS_MAX_AGE.as_secs()
+                ),
             )
         }
         KeysCommand::Rotate { now: at_once } => {
             let keys = store.list().map_err(CommandError::failed)?;
             let next = keys.iter().rfind(|k| k.state == KeyState::Next && k.algorithm == algorithm);
-            if let Some(young) = next.filter(|k| !at_once && k.created_at + JWKS_MAX_AGE_SECS > now) {
-                let wait = young.created_at + JWKS_MAX_AGE_SECS - now;
+            if let Some(young) = next.filter(|k| !at_once && k.created_at.saturating_add(JWKS_MAX_AGE) > now)
+            {
+                let wait = young.created_at.saturating_add(JWKS_MAX_AGE).since(now).as_secs();
                 return Err(CommandError::failed(format!(
-                    "the next key was published less than {JWKS_MAX_AGE_SECS} s ago, and others may not know it yet: \
-                     wait {wait} s, or add --now"
+                    "the next key was published less than {} s ago, and others may not know it yet: \
+                     wait {wait} s, or add --now",
+                    JWKS_MAX_AGE.as_secs()
                 )));
             }
             let key = store.rotate(algorithm, now).map_err(CommandError::failed)?;
@@ -147,14 +151,10 @@ fn format_key(key: &StoredKey, is_public_only: bool) -> String {
     let state = match key.state {
         KeyState::Next => "next".to_owned(),
         KeyState::Signing => "signing".to_owned(),
-        KeyState::Retired { at } if is_public_only => format!("retired {}, public half only", time(at)),
-        KeyState::Retired { at } => format!("retired {}", time(at)),
+        KeyState::Retired { at } if is_public_only => format!("retired {at}, public half only"),
+        KeyState::Retired { at } => format!("retired {at}"),
     };
-    format!("{}  {:<6} made {}  {state}", key.kid, key.algorithm.name(), time(key.created_at))
-}
-
-fn time(seconds: u64) -> impl std::fmt::Display {
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + std::time::Duration::from_secs(seconds))
+    format!("{}  {:<6} made {}  {state}", key.kid, key.algorithm.name(), key.created_at)
 }
 
 fn print_line(console: &mut Console<'_>, line: &str) -> Result<(), CommandError> {

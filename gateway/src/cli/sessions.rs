@@ -9,7 +9,7 @@ use super::hash_password::Console;
 use super::text_table::table;
 use crate::config::Settings;
 use crate::server::{ControlCommand, ControlResponse, control};
-use crate::sessions::{SessionId, SessionInfo, UnixMillis};
+use crate::sessions::{SessionId, SessionInfo};
 
 /// What to do with sessions.
 #[derive(Debug, Clone, Subcommand)]
@@ -61,24 +61,20 @@ fn session_cells(session: &SessionInfo) -> [String; 7] {
     [
         session.id.to_string(),
         session.username.clone(),
-        time(session.started_at),
-        time(session.last_refreshed_at),
-        time(session.expires_at),
+        session.started_at.to_string(),
+        session.last_refreshed_at.to_string(),
+        session.expires_at.to_string(),
         session.client.address.map_or_else(|| "-".to_owned(), |address| address.to_string()),
         // Chosen by the client: it must not contain terminal escape sequences.
         client.chars().map(|c| if c.is_control() { '?' } else { c }).collect(),
     ]
 }
 
-pub(super) fn time(at: UnixMillis) -> String {
-    humantime::format_rfc3339_seconds(at.system_time()).to_string()
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::sessions::ClientInfo;
+    use crate::sessions::{ClientInfo, UnixMillis};
 
     #[test]
     fn sessions_are_a_table_and_what_clients_say_cannot_speak_to_the_terminal() {

@@ -6,7 +6,6 @@ use clap::{Args, Subcommand};
 
 use super::CommandError;
 use super::hash_password::Console;
-use super::sessions::time;
 use super::text_table::table;
 use crate::config::Settings;
 use crate::server::{ControlCommand, ControlResponse, control};
@@ -132,9 +131,9 @@ fn token_cells(token: &PersonalTokenInfo) -> [String; 8] {
     [
         token.id.to_string(),
         token.username.clone(),
-        time(token.created_at),
+        token.created_at.to_string(),
         expiry(token),
-        token.last_used_at.map_or_else(|| "never".to_owned(), time),
+        token.last_used_at.map_or_else(|| "never".to_owned(), |at| at.to_string()),
         token.roles.as_ref().map_or_else(|| "(all)".to_owned(), |roles| all(roles)),
         if token.routes.is_empty() { "(all)".to_owned() } else { all(&token.routes) },
         token.name.clone(),
@@ -142,7 +141,7 @@ fn token_cells(token: &PersonalTokenInfo) -> [String; 8] {
 }
 
 fn expiry(token: &PersonalTokenInfo) -> String {
-    token.expires_at.map_or_else(|| "never".to_owned(), time)
+    token.expires_at.map_or_else(|| "never".to_owned(), |at| at.to_string())
 }
 
 #[cfg(test)]

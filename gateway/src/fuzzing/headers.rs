@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use super::config::settings;
 use crate::auth::bearer::signed_token;
+use crate::clock::UnixSeconds;
 use crate::http1::{HeadLimits, RequestHead};
 use crate::server::HotPath;
 
@@ -25,7 +26,8 @@ fn bench() -> Bench {
          [identity_headers]\nemail = \"X-Mail\"\n\
          [[routes]]\npath = \"/\"\nupstream = \"app\"\naccess = \"optional\"\n",
     );
-    let path = HotPath::new(settings, ([192, 0, 2, 1], 5).into(), NOW).expect("the configuration is good");
+    let path = HotPath::new(settings, ([192, 0, 2, 1], 5).into(), UnixSeconds::new(NOW))
+        .expect("the configuration is good");
     let token = path.access_token("alice").expect("the key signs");
     Bench { path, token }
 }

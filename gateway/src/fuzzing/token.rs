@@ -3,6 +3,7 @@
 use std::cell::LazyCell;
 
 use super::config::settings;
+use crate::clock::UnixSeconds;
 use crate::config::Settings;
 use crate::tokens::{Access, Issuer, KeyRing, TokenRequest, TokenType, Verifier};
 
@@ -32,7 +33,8 @@ fn key(algorithm: &str) -> Key {
         "[tokens]\nalgorithm = \"{algorithm}\"\nissuer = \"https://gw.test\"\naudience = \"fuzz\"\n{source}\n\
          [[routes]]\npath = \"/\"\nupstream = \"app\"\n"
     ));
-    let keys = KeyRing::load(&settings.tokens, NOW, &[], Access::Examine).expect("a key can be made");
+    let keys = KeyRing::load(&settings.tokens, UnixSeconds::new(NOW), &[], Access::Examine)
+        .expect("a key can be made");
     let (issuer, verifier) = keys.into_parts(&settings.tokens, None);
     let [access, refresh] = [TokenType::Access, TokenType::Refresh].map(|kind| issue(&issuer, kind));
     Key { verifier, access, refresh }
@@ -52,9 +54,9 @@ fn issue(issuer: &Issuer, token_type: TokenType) -> String {
         key: None,
         cookie_session: false,
         authentication: None,
-        issued_at: NOW,
-        expires_at: NOW + 60,
-        session_expires_at: u64::MAX >> 11,
+        issued_at: UnixSeconds::new(NOW),
+        expires_at: UnixSeconds::new(NOW + 60),
+        session_expires_at: UnixSeconds::new(u64::MAX >> 11),
     };
     issuer.issue(request).expect("the key signs")
 }
@@ -90,9 +92,9 @@ pub fn token(input: &[u8]) {
         }
         let Ok(token) = std::str::from_utf8(&token) else { return };
         for (kind, good) in [(TokenType::Access, &key.access), (TokenType::Refresh, &key.refresh)] {
-            let accepted = key.verifier.verify(token, kind, NOW).is_ok();
+            let accepted = key.verifier.verify(token, kind, UnixSeconds::new(NOW)).is_ok();
             assert_eq!(accepted, token == good, "{token}");
-            assert!(key.verifier.verify(token, kind, NOW + 61).is_err(), "{token}");
+            assert!(key.verifier.verify(token, kind, UnixSeconds::new(NOW + 61)).is_err(), "{token}");
         }
     });
 }

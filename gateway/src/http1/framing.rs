@@ -117,10 +117,11 @@ fn declared(fields: &Headers, repeats: Repeats) -> Result<Declared, FramingError
 
 /// `1*DIGIT` below 2^63.
 fn decimal(value: &[u8]) -> Option<u64> {
-    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return None;
+    let mut number = value.first().map(|_| 0_u64)?;
+    for byte in value {
+        let digit = char::from(*byte).to_digit(10)?;
+        number = number.checked_mul(10)?.checked_add(digit.into())?;
     }
-    let number: u64 = std::str::from_utf8(value).ok()?.parse().ok()?;
     (number < 1 << 63).then_some(number)
 }
 

@@ -98,8 +98,10 @@ impl HeaderKind {
         if FIRST_LETTERS_BY_LENGTH[name.len()] & letter(first) != 0 {
             let same_length = LENGTH_STARTS[name.len()] as usize..LENGTH_STARTS[name.len() + 1] as usize;
             // Nearly all senders spell a known name in one of two ways.
-            let usual =
-                |at: &usize| name == &TITLE_CASE_NAMES[*at][..name.len()] || name == KNOWN_HEADERS[*at].0;
+            let usual = |at: &usize| {
+                let lower = KNOWN_HEADERS[*at].0;
+                lower[0] == first && (name == &TITLE_CASE_NAMES[*at][..name.len()] || name == lower)
+            };
             if let Some(at) = same_length.clone().find(usual) {
                 return KNOWN_HEADERS[at].1;
             }

@@ -12,6 +12,28 @@ pub(crate) struct Headers {
     lines: Vec<Line>,
     /// Bit n is set if there is a field of the n-th kind: most lookups are for absent fields.
     kinds: u32,
+    connection: UsualOptions,
+}
+
+/// What the `Connection` fields say, where that is what nearly all say.
+#[derive(Debug, Clone, Copy, Default)]
+struct UsualOptions {
+    close: bool,
+    keep_alive: bool,
+    /// Something else, too: then the fields have to be read.
+    other: bool,
+}
+
+impl UsualOptions {
+    fn note(&mut self, value: &[u8]) {
+        if value.eq_ignore_ascii_case(b"keep-alive") {
+            self.keep_alive = true;
+        } else if value.eq_ignore_ascii_case(b"close") {
+            self.close = true;
+        } else {
+            self.other = true;
+        }
+    }
 }
 
 /// The range of a field. Heads are small, so 32 bits are enough.
@@ -34,6 +56,9 @@ impl Headers {
             // httparse may return an empty value anywhere; its position does not matter.
             let value = if field.value.is_empty() { 0..0 } else { place(head, field.value) };
             let short = |r: Range<usize>| (r.start as u32, r.end as u32);
+            if kind == HeaderKind::Connection {
+                self.connection.note(field.value);
+            }
             self.lines.push(Line { kind, name: short(place(head, name)), value: short(value) });
         }
     }
@@ -42,7 +67,7 @@ impl Headers {
     pub(crate) fn clear(&mut self) {
         self.head.clear();
         self.lines.clear();
-        self.kinds = 0;
+        (self.kinds, self.connection) = (0, UsualOptions::default());
     }
 
     /// Appends bytes that belong to no field, such as a request target, and returns their range.
@@ -56,6 +81,9 @@ impl Headers {
     pub(crate) fn push(&mut self, name: &[u8], value: &[u8]) {
         let kind = HeaderKind::of(name);
         self.kinds |= bit(kind);
+        if kind == HeaderKind::Connection {
+            self.connection.note(value);
+        }
         let short = |r: Range<usize>| (r.start as u32, r.end as u32);
         let (name, value) = (short(self.append(name)), short(self.append(value)));
         self.lines.push(Line { kind, name, value });
@@ -94,7 +122,15 @@ impl Headers {
 
     /// Whether `Connection` lists this option.
     pub(crate) fn has_connection_option(&self, option: &[u8]) -> bool {
-        self.of_kind(HeaderKind::Connection).any(|f| f.members().any(|m| m.eq_ignore_ascii_case(option)))
+        match (self.connection, option) {
+            (UsualOptions { close: true, .. }, b"close") => true,
+            (UsualOptions { keep_alive: true, .. }, b"keep-alive") => true,
+            (UsualOptions { other: false, .. }, _) => false,
+            _ => {
+                let mut options = self.of_kind(HeaderKind::Connection).flat_map(|field| field.members());
+                options.any(|listed| listed.eq_ignore_ascii_case(option))
+            }
+        }
     }
 
     /// Whether the request asks for another protocol on its connection. `h2c` is no other: it is never taken up, and programs
@@ -106,6 +142,9 @@ impl Headers {
 
     /// The fields listed in `Connection` (RFC 9110 section 7.6.1).
     pub(crate) fn connection_options(&self) -> ConnectionOptions<'_> {
+        if !self.connection.other {
+            return ConnectionOptions(Vec::new());
+        }
         let options = self.of_kind(HeaderKind::Connection).flat_map(|field| field.members());
         let is_field = |option: &&[u8]| {
             !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive")
@@ -179,6 +218,20 @@ mod tests {
         ] {
             assert_eq!(options.contains(name.as_bytes()), belongs, "{name}");
             assert_eq!(headers.has_connection_option(name.as_bytes()), listed, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_single_connection_option_is_found_whole() {
+        for (value, close, is_field) in [
+            ("close", true, false),
+            ("Close", true, false),
+            ("closed", false, true),
+            ("keep-alive", false, false),
+        ] {
+            let head = head(&format!("GET / HTTP/1.1\r\nConnection: {value} \r\n"));
+            assert_eq!(head.headers().has_connection_option(b"close"), close, "{value}");
+            assert_eq!(head.headers().connection_options().contains(value.as_bytes()), is_field, "{value}");
         }
     }
 

@@ -83,16 +83,16 @@ mod tests {
         let cache = AssertionCache::default();
         let scope = |upstream, method, path| AssertionScope { upstream, method, path };
         let app = scope(0, &Method::GET, "/app");
-        cache.insert(app, b"one".as_slice().into(), 100);
-        assert_eq!(&*cache.get(app, 99).unwrap(), b"one");
-        assert!(cache.get(app, 100).is_none());
+        cache.insert(app, b"one".as_slice().into(), UnixSeconds::new(100));
+        assert_eq!(&*cache.get(app, UnixSeconds::new(99)).unwrap(), b"one");
+        assert!(cache.get(app, UnixSeconds::new(100)).is_none());
         for other in
             [scope(1, &Method::GET, "/app"), scope(0, &Method::PUT, "/app"), scope(0, &Method::GET, "/")]
         {
-            assert!(cache.get(other, 99).is_none(), "{other:?}");
+            assert!(cache.get(other, UnixSeconds::new(99)).is_none(), "{other:?}");
         }
-        cache.insert(app, b"two".as_slice().into(), 200);
-        assert_eq!(&*cache.get(app, 100).unwrap(), b"two");
+        cache.insert(app, b"two".as_slice().into(), UnixSeconds::new(200));
+        assert_eq!(&*cache.get(app, UnixSeconds::new(100)).unwrap(), b"two");
     }
 
     #[test]
@@ -101,8 +101,8 @@ mod tests {
         for number in 0..1000 {
             let path = number.to_string();
             let scope = AssertionScope { upstream: 0, method: &Method::GET, path: &path };
-            cache.insert(scope, b"x".as_slice().into(), 100);
-            assert!(cache.get(scope, 1).is_some());
+            cache.insert(scope, b"x".as_slice().into(), UnixSeconds::new(100));
+            assert!(cache.get(scope, UnixSeconds::new(1)).is_some());
         }
         assert_eq!(cache.0.borrow().entries.len(), CAPACITY);
     }

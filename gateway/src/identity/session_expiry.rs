@@ -44,7 +44,7 @@ impl SessionExpiry {
 
 /// When an exchange ends whose token expires at `expires_at`: never after the end of its session.
 fn ends_at(expires_at: UnixSeconds, grace: Duration, session_ends: Option<UnixSeconds>) -> UnixSeconds {
-    let ends_at = expires_at.saturating_add(grace.as_secs());
+    let ends_at = expires_at.saturating_add(grace);
     session_ends.map_or(ends_at, |end| ends_at.min(end))
 }
 
@@ -74,10 +74,14 @@ mod tests {
             (u64::MAX, 30, Some(7), 7),
         ] {
             let grace = Duration::from_secs(grace);
-            assert_eq!(ends_at(expires_at, grace, session_ends), expected, "{expires_at} {session_ends:?}");
+            assert_eq!(
+                ends_at(UnixSeconds::new(expires_at), grace, session_ends.map(UnixSeconds::new)),
+                UnixSeconds::new(expected),
+                "{expires_at} {session_ends:?}"
+            );
         }
         let token = identity(&[], serde_json::json!({}), NOW + 60, NOW + 90);
-        assert_eq!(SessionExpiry::new(token, Duration::from_secs(300)).ends_at, NOW + 90);
+        assert_eq!(SessionExpiry::new(token, Duration::from_secs(300)).ends_at, UnixSeconds::new(NOW + 90));
     }
 
     #[test]
@@ -89,7 +93,11 @@ mod tests {
             (true, 99, Some(ExpiryReason::Revoked)),
             (true, 101, Some(ExpiryReason::Revoked)),
         ] {
-            assert_eq!(reason(is_revoked, now, 100), expected, "{is_revoked} {now}");
+            assert_eq!(
+                reason(is_revoked, UnixSeconds::new(now), UnixSeconds::new(100)),
+                expected,
+                "{is_revoked} {now}"
+            );
         }
     }
 }

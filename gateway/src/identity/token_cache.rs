@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
@@ -28,7 +29,7 @@ struct CacheEntry {
 }
 
 impl CacheEntry {
-    fn lookup(&self, now: UnixSeconds, leeway: u64, revocations: &Revocations) -> CacheLookup {
+    fn lookup(&self, now: UnixSeconds, leeway: Duration, revocations: &Revocations) -> CacheLookup {
         if now >= self.identity.valid_until(leeway) {
             return CacheLookup::Expired;
         }
@@ -73,7 +74,7 @@ impl TokenCache {
         &mut self,
         token: &[u8],
         now: UnixSeconds,
-        leeway: u64,
+        leeway: Duration,
         revocations: &Revocations,
     ) -> CacheLookup {
         if let Some(entry) = self.young.get(token) {
@@ -131,14 +132,18 @@ mod tests {
             (b"KEPT", NOW, 0, "unknown"),
         ] {
             assert_eq!(
-                word(&cache.get(token, now, leeway, &revocations)),
+                word(&cache.get(token, UnixSeconds::new(now), Duration::from_secs(leeway), &revocations)),
                 expected,
                 "{token:?} {now} {leeway}"
             );
         }
         revocations.insert(*ended.session(), UnixMillis::MAX);
         for (token, expected) in [(&b"kept"[..], "good"), (b"ended", "revoked"), (b"ended", "revoked")] {
-            assert_eq!(word(&cache.get(token, NOW, 0, &revocations)), expected, "{token:?}");
+            assert_eq!(
+                word(&cache.get(token, UnixSeconds::new(NOW), Duration::ZERO, &revocations)),
+                expected,
+                "{token:?}"
+            );
         }
     }
 
@@ -150,7 +155,10 @@ mod tests {
         revocations.insert(*identity.session(), UnixMillis::MAX);
         let mut cache = TokenCache::new(8);
         cache.insert(b"token", identity, before);
-        assert_eq!(word(&cache.get(b"token", NOW, 0, &revocations)), "revoked");
+        assert_eq!(
+            word(&cache.get(b"token", UnixSeconds::new(NOW), Duration::ZERO, &revocations)),
+            "revoked"
+        );
     }
 
     #[test]
@@ -165,13 +173,17 @@ mod tests {
                 assert!(cache.len() <= (capacity + 1).max(2), "{capacity}: {}", cache.len());
                 if capacity >= 7 {
                     assert_eq!(
-                        word(&cache.get(b"used", NOW, 0, &revocations)),
+                        word(&cache.get(b"used", UnixSeconds::new(NOW), Duration::ZERO, &revocations)),
                         "good",
                         "{capacity} {number}"
                     );
                 }
             }
-            assert_eq!(word(&cache.get(&0_u32.to_be_bytes(), NOW, 0, &revocations)), "unknown", "{capacity}");
+            assert_eq!(
+                word(&cache.get(&0_u32.to_be_bytes(), UnixSeconds::new(NOW), Duration::ZERO, &revocations)),
+                "unknown",
+                "{capacity}"
+            );
         }
     }
 }

@@ -79,14 +79,14 @@ pub(super) fn accept(
     if is_jwt && (exp.is_none() || iat.is_none()) {
         return invalid("exp or iat is missing");
     }
-    let oldest = iat.map(|iat| iat.saturating_add(issuer.max_token_age.as_secs()));
+    let oldest = iat.map(|iat| iat.saturating_add(issuer.max_token_age));
     let expires_at = exp.into_iter().chain(oldest).min();
-    let valid_until = expires_at.map(|end| end.saturating_add(issuer.leeway.as_secs()));
+    let valid_until = expires_at.map(|end| end.saturating_add(issuer.leeway));
     if valid_until.is_some_and(|end| now >= end) {
         return Err(TokenError::Expired);
     }
     let (issued_at, not_before) = (iat.unwrap_or(now), nbf.or(iat).unwrap_or(now));
-    if issued_at.max(not_before) > now.saturating_add(issuer.leeway.as_secs()) {
+    if issued_at.max(not_before) > now.saturating_add(issuer.leeway) {
         return Err(TokenError::NotYetValid);
     }
     // Streams have to end with the token, or with what is known of it.
@@ -95,7 +95,7 @@ pub(super) fn accept(
         Origin::Jwt(_) => valid_until.unwrap_or(now),
     };
     let mut further = further(issuer, claims);
-    further.insert("session_exp".to_owned(), end.into());
+    further.insert("session_exp".to_owned(), end.get().into());
     let claims = OtherClaims {
         iss: issuer.issuer.clone(),
         subject,
@@ -190,7 +190,7 @@ fn date(claims: &Map<String, Value>, claim: &str) -> Result<Option<UnixSeconds>,
     match claims.get(claim).map(Value::as_f64) {
         None => Ok(None),
         Some(Some(seconds)) if (0.0..=MAX_NUMERIC_DATE).contains(&seconds) => {
-            Ok(Some(seconds as UnixSeconds))
+            Ok(Some(UnixSeconds::new(seconds as u64)))
         }
         Some(_) => invalid("exp, nbf or iat is no time"),
     }

@@ -235,7 +235,7 @@ fn judge(
 ) -> Result<Verdict, String> {
     let claims =
         strict_json::object(json).ok_or("answers with what is not a JSON object with unique members")?;
-    let after = |ttl: Duration| now.saturating_add(ttl.as_secs().max(1));
+    let after = |ttl: Duration| now.saturating_add(ttl.max(Duration::from_secs(1)));
     let negative = |error| Verdict { result: Err(error), until: after(settings.negative_ttl) };
     match claims.get("active") {
         Some(Value::Bool(true)) => {}
@@ -273,22 +273,27 @@ mod tests {
 
     fn judged(answer: &Value) -> Result<Verdict, String> {
         let issuer = issuer(KEYS);
-        judge(&issuer, issuer.introspection.as_ref().unwrap(), answer.to_string().as_bytes(), NOW)
+        judge(
+            &issuer,
+            issuer.introspection.as_ref().unwrap(),
+            answer.to_string().as_bytes(),
+            UnixSeconds::new(NOW),
+        )
     }
 
     #[test]
     fn an_answer_counts_no_longer_than_the_token() {
         let good = json!({"active": true, "sub": "u", "username": "x", "aud": "api", "exp": NOW + 5, "token_type": "Bearer"});
         let verdict = judged(&good).unwrap();
-        assert_eq!(verdict.until, NOW + 30);
+        assert_eq!(verdict.until, UnixSeconds::new(NOW + 30));
         let accepted = verdict.result.unwrap();
         assert_eq!((accepted.claims.subject(), accepted.claims.username()), ("kc:u", "kc:u"));
-        assert_eq!(accepted.valid_until, NOW + 35);
+        assert_eq!(accepted.valid_until, UnixSeconds::new(NOW + 35));
         let without_exp = json!({"active": true, "sub": "u", "aud": "api", "iss": ISSUER});
         let verdict = judged(&without_exp).unwrap();
-        assert_eq!(verdict.until, NOW + 30);
+        assert_eq!(verdict.until, UnixSeconds::new(NOW + 30));
         // A stream needs an end.
-        assert_eq!(verdict.result.unwrap().claims.session_expires_at(), Some(NOW + 30));
+        assert_eq!(verdict.result.unwrap().claims.session_expires_at(), Some(UnixSeconds::new(NOW + 30)));
     }
 
     #[test]
@@ -306,7 +311,7 @@ mod tests {
             json!({"active": true, "sub": "u", "aud": "api", "cnf": {"jkt": "x"}}),
         ] {
             let verdict = judged(&answer).unwrap();
-            assert!(verdict.result.is_err() && verdict.until == NOW + 10, "{answer}");
+            assert!(verdict.result.is_err() && verdict.until == UnixSeconds::new(NOW + 10), "{answer}");
         }
         for answer in
             [json!({"active": "true"}), json!({}), json!([true]), json!({"active": 1}), json!({"error": "x"})]
@@ -326,24 +331,29 @@ mod tests {
     fn one_token_is_introspected_once_and_the_cache_is_bounded() {
         let introspector =
             Introspector::new(issuer(&format!("{KEYS}introspection_cache_size = 10")).introspection.unwrap());
-        let pending = |token: &str| matches!(introspector.introspect(token, NOW), Introspected::Pending(_));
+        let pending = |token: &str| {
+            matches!(introspector.introspect(token, UnixSeconds::new(NOW)), Introspected::Pending(_))
+        };
         assert!(pending("a") && pending("a") && pending("b"));
         assert_eq!(introspector.queue.lock().unwrap().as_mut().unwrap().len(), 2);
         for n in 0..MAX_RUNNING - 2 {
             assert!(pending(&format!("t{n}")));
         }
-        assert!(matches!(introspector.introspect("one more", NOW), Introspected::Busy));
+        assert!(matches!(introspector.introspect("one more", UnixSeconds::new(NOW)), Introspected::Busy));
         let mut answers = Answers::default();
-        let verdict = Verdict { result: Err(TokenError::Expired), until: NOW + 10 };
+        let verdict = Verdict { result: Err(TokenError::Expired), until: UnixSeconds::new(NOW + 10) };
         for n in 0..100_u8 {
             answers.insert([n; 32], verdict.clone(), 10);
             assert!(answers.young.len() + answers.old.len() <= 10);
         }
-        assert!(answers.get(&[99; 32], NOW).is_some() && answers.get(&[99; 32], NOW + 10).is_none());
-        assert!(answers.get(&[0; 32], NOW).is_none());
+        assert!(
+            answers.get(&[99; 32], UnixSeconds::new(NOW)).is_some()
+                && answers.get(&[99; 32], UnixSeconds::new(NOW + 10)).is_none()
+        );
+        assert!(answers.get(&[0; 32], UnixSeconds::new(NOW)).is_none());
         let long = "x".repeat(MAX_TOKEN_LEN + 1);
         assert!(matches!(
-            introspector.introspect(&long, NOW),
+            introspector.introspect(&long, UnixSeconds::new(NOW)),
             Introspected::Known(Verdict { result: Err(_), .. })
         ));
     }

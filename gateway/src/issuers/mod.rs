@@ -131,7 +131,7 @@ impl Issuers {
             IssuerState {
                 name: issuer.settings.name.clone(),
                 keys,
-                keys_age: fetched_at.map(|at| now.saturating_sub(at)),
+                keys_age: fetched_at.map(|at| now.since(at).as_secs()),
                 is_up: issuer.last_error().is_none(),
                 introspections: issuer.settings.introspection.as_ref().map(|_| {
                     [load(&counters.active), load(&counters.inactive), load(&counters.introspection_failed)]

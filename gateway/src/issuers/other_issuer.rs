@@ -175,7 +175,7 @@ impl OtherIssuer {
     fn keys(&self, now: UnixSeconds) -> Option<Arc<KnownKeys>> {
         // Replaced in one step, so a panic elsewhere leaves it consistent.
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()?;
-        let oldest = now.saturating_sub(self.settings.max_stale.as_secs());
+        let oldest = now.saturating_sub(self.settings.max_stale);
         keys.fetched_at.is_none_or(|at| at >= oldest).then_some(keys)
     }
 
@@ -305,7 +305,7 @@ impl OtherIssuer {
                 let stale = match fetched_at {
                     Some(at) => format!(
                         "the last ones are used, which are {} old",
-                        humantime::format_duration(Duration::from_secs(now.saturating_sub(at)))
+                        humantime::format_duration(now.since(at))
                     ),
                     None => "its tokens get 503 until then".to_owned(),
                 };

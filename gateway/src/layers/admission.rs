@@ -8,7 +8,7 @@ use crate::request::{Admitted, Received};
 pub(crate) fn admit_request(received: Received) -> Result<Admitted, Rejection> {
     let Received { context, mut body, refused } = received;
     if let Some(rejection) = refused {
-        return Err(rejection);
+        return Err(*rejection);
     }
     let admission = admit(&context.head)?;
     if admission.expects_continue {

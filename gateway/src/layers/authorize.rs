@@ -84,8 +84,8 @@ fn check_authentication(
     let has_factor = claim("amr")
         .and_then(Value::as_array)
         .is_some_and(|methods| methods.iter().any(|method| method == "mfa"));
-    let at = claim("auth_time").and_then(Value::as_u64).unwrap_or_default();
-    let is_fresh = route.fresh_within.is_none_or(|within| now.saturating_sub(at) <= within);
+    let at = claim("auth_time").and_then(Value::as_u64).map(UnixSeconds::new).unwrap_or_default();
+    let is_fresh = route.fresh_within.is_none_or(|within| now.since(at) <= within);
     match (!needs_factor || has_factor) && is_fresh {
         true => Ok(()),
         false => {

@@ -1,7 +1,7 @@
 //! The layer that compresses responses of routes with `compress = true`.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
@@ -66,10 +66,10 @@ impl<F: Future<Output = Result<Response, Rejection>>> Future for CompressionFutu
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let response = ready!(this.inner.poll(cx))?;
-        Poll::Ready(Ok(match *this.coding {
-            Some(coding) => compress(response, coding),
-            None => response,
-        }))
+        let polled = this.inner.poll(cx);
+        match *this.coding {
+            Some(coding) => polled.map_ok(|response| compress(response, coding)),
+            None => polled,
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::HeaderMap;
 use pin_project_lite::pin_project;
@@ -72,9 +72,12 @@ impl<F: Future<Output = Result<Response, Infallible>>, D: Decorate> Future for D
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let mut response = ready!(this.inner.poll(cx))?;
-        this.decoration.decorate(this.context, response.headers_mut());
-        Poll::Ready(Ok(response))
+        // Edited in place: to take it out and put it back would copy it.
+        let mut polled = this.inner.poll(cx);
+        if let Poll::Ready(Ok(response)) = &mut polled {
+            this.decoration.decorate(this.context, response.headers_mut());
+        }
+        polled
     }
 }
 

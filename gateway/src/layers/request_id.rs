@@ -3,7 +3,7 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::header::CONNECTION;
 use http::{HeaderName, HeaderValue};
@@ -129,7 +129,9 @@ where
         let this = self.project();
         // What is logged meanwhile belongs to this trace.
         let _current = this.context.trace.as_ref().map(|trace| trace.context.enter());
-        let mut response = ready!(this.inner.poll(cx))?;
+        // Edited in place: to take it out and put it back would copy it.
+        let mut polled = this.inner.poll(cx);
+        let Poll::Ready(Ok(response)) = &mut polled else { return polled };
         let (context, headers) = (&**this.context, response.headers_mut());
         if let Ok(id) = HeaderValue::from_bytes(context.request_id.as_bytes()) {
             headers.insert(X_REQUEST_ID.clone(), id);
@@ -140,7 +142,7 @@ where
         if closes && context.head.version() != Version::Http2 && !headers.contains_key(CONNECTION) {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        Poll::Ready(Ok(response))
+        polled
     }
 }
 

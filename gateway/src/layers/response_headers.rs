@@ -1,7 +1,7 @@
 //! A route's header edits of responses.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
@@ -75,14 +75,16 @@ impl<F: Future<Output = Result<Response, Rejection>>> Future for ResponseHeaders
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let mut response = ready!(this.inner.poll(cx))?;
-        if let Some(edit) = this.edit.take() {
+        let mut polled = this.inner.poll(cx);
+        if let Poll::Ready(Ok(response)) = &mut polled
+            && let Some(edit) = this.edit.take()
+        {
             let lines = edit.written?;
             if let Some(edits) = &edit.state.config.routes.at(edit.route).response_headers {
                 edits.remove_from(response.headers_mut());
             }
-            append_lines(&mut response, &lines);
+            append_lines(response, &lines);
         }
-        Poll::Ready(Ok(response))
+        polled
     }
 }

@@ -6,6 +6,7 @@ mod lingering_close;
 mod proxy_protocol;
 mod read_buffer;
 mod socket;
+mod ticks;
 mod tls_socket;
 
 pub(crate) use deadline::Deadline;
@@ -16,4 +17,5 @@ pub(crate) use proxy_protocol::parse as parse_proxy_header;
 pub(crate) use proxy_protocol::{ProxyHeader, take_proxy_header};
 pub(crate) use read_buffer::ReadBuffer;
 pub(crate) use socket::{Linger, Socket};
+pub(crate) use ticks::Ticks;
 pub(crate) use tls_socket::TlsSocket;

@@ -15,7 +15,7 @@ use crate::telemetry::TraceContext;
 use crate::upstream::{Http2Head, UpstreamRequest};
 
 /// What a route and a connection add to a request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct ForwardingHeaders<'a> {
     /// Prefix of the target: empty, or whole segments.
     pub(crate) prefix: &'a str,
@@ -59,7 +59,7 @@ pub(crate) struct ForwardingHeaders<'a> {
 /// Builds the head for an HTTP/1.1 upstream.
 pub(crate) fn build_upstream_request(
     request: RequestView<'_>,
-    add: ForwardingHeaders<'_>,
+    add: &ForwardingHeaders<'_>,
 ) -> UpstreamRequest {
     let mut head = Vec::with_capacity(1024);
     head.extend_from_slice(request.method().as_str().as_bytes());
@@ -78,7 +78,7 @@ pub(crate) fn build_upstream_request(
 }
 
 /// Builds the head for an HTTP/2 upstream.
-pub(crate) fn build_http2_request(request: RequestView<'_>, add: ForwardingHeaders<'_>) -> UpstreamRequest {
+pub(crate) fn build_http2_request(request: RequestView<'_>, add: &ForwardingHeaders<'_>) -> UpstreamRequest {
     let mut target = Vec::with_capacity(add.prefix.len() + add.target.len() + 1);
     push_target(&mut target, add);
     let mut headers = HeaderMap::with_capacity(request.headers().len() + 12);
@@ -102,6 +102,9 @@ trait FieldSink {
 
     /// Adds preformatted lines, each with its CRLF.
     fn lines(&mut self, lines: &[u8]);
+
+    /// Adds the lines that `write` appends to a buffer.
+    fn written(&mut self, write: impl FnOnce(&mut Vec<u8>));
 }
 
 impl FieldSink for Vec<u8> {
@@ -114,6 +117,10 @@ impl FieldSink for Vec<u8> {
 
     fn lines(&mut self, lines: &[u8]) {
         self.extend_from_slice(lines);
+    }
+
+    fn written(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(self);
     }
 }
 
@@ -128,9 +135,15 @@ impl FieldSink for HeaderMap {
     fn lines(&mut self, lines: &[u8]) {
         split_lines(lines).for_each(|(name, value)| self.field(name, value));
     }
+
+    fn written(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut lines = Vec::with_capacity(256);
+        write(&mut lines);
+        self.lines(&lines);
+    }
 }
 
-fn push_target(out: &mut Vec<u8>, add: ForwardingHeaders<'_>) {
+fn push_target(out: &mut Vec<u8>, add: &ForwardingHeaders<'_>) {
     out.extend_from_slice(add.prefix.as_bytes());
     if add.prefix.is_empty() && !add.target.starts_with('/') && add.target != "*" {
         out.push(b'/');
@@ -140,7 +153,7 @@ fn push_target(out: &mut Vec<u8>, add: ForwardingHeaders<'_>) {
 
 /// The order matters (CVE-2024-45410): first all hop-by-hop and forgeable fields are removed, then verified
 /// values are added, where nothing can remove them again.
-fn push_fields(sink: &mut impl FieldSink, request: RequestView<'_>, add: ForwardingHeaders<'_>) {
+fn push_fields(sink: &mut impl FieldSink, request: RequestView<'_>, add: &ForwardingHeaders<'_>) {
     let connection_options = request.headers().connection_options();
     for field in request.headers().iter() {
         if !passes(&field, add) || connection_options.contains(field.name) {
@@ -161,12 +174,13 @@ fn push_fields(sink: &mut impl FieldSink, request: RequestView<'_>, add: Forward
     }
     sink.lines(add.edit_lines);
     sink.lines(add.assertion_line);
-    let mut forwarding = Vec::with_capacity(256);
-    add.client.push_forwarding_lines(request.head(), request.host().as_str(), add.stripped, &mut forwarding);
+    let host = request.host();
+    sink.written(|lines| {
+        add.client.push_forwarding_lines(request.head(), host.as_str(), add.stripped, lines);
+    });
     if let Some(value) = add.destination {
-        forwarding.field(b"Destination", value.as_bytes());
+        sink.field(b"Destination", value.as_bytes());
     }
-    sink.lines(&forwarding);
     sink.field(b"X-Request-Id", add.request_id);
     if let Some(trace) = add.trace {
         sink.field(b"traceparent", trace.traceparent().as_bytes());
@@ -178,7 +192,7 @@ fn push_fields(sink: &mut impl FieldSink, request: RequestView<'_>, add: Forward
 }
 
 /// Whether a field of the client is forwarded.
-fn passes(field: &HeaderField<'_>, add: ForwardingHeaders<'_>) -> bool {
+fn passes(field: &HeaderField<'_>, add: &ForwardingHeaders<'_>) -> bool {
     let is_edited = || add.edits.is_some_and(|edits| edits.remove_edited(field.name));
     match field.kind {
         HeaderKind::Authorization => add.client_authorization && !is_edited(),

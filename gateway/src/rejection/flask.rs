@@ -25,7 +25,7 @@ impl Rejection {
     /// The response of the compatible profile.
     pub(crate) fn to_flask_response(&self, head: &RequestHead, compat: &Compat) -> Response<Bytes> {
         let authorization = head.headers().of_kind(HeaderKind::Authorization).next().map(|field| field.value);
-        let (status, message) = self.in_flask_words(authorization, compat, now_millis().seconds());
+        let (status, message) = self.in_flask_words(authorization, compat, now_millis().seconds().get());
         let body = format!("{}\n", json!({ compat.error_key.as_str(): message }));
         let mut response = Response::new(Bytes::from(body));
         *response.status_mut() = status;

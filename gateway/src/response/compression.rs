@@ -54,7 +54,7 @@ pub(crate) fn coding_for(headers: &Headers) -> Option<ContentCoding> {
 /// Compresses a response if it should be, with the coding for its client. A response without a body (to HEAD)
 /// gets the fields that it would have with one.
 pub(crate) fn compress(mut response: Response, coding: Option<ContentCoding>) -> Response {
-    if !should_compress(response.status(), response.headers()) {
+    if !should_compress(&response) {
         return response;
     }
     let headers = response.headers_mut();
@@ -84,7 +84,8 @@ pub(crate) fn compress(mut response: Response, coding: Option<ContentCoding>) ->
 }
 
 /// Whether a response is compressed for a client that accepts it.
-fn should_compress(status: StatusCode, headers: &HeaderMap) -> bool {
+fn should_compress(response: &Response) -> bool {
+    let (status, headers) = (response.status(), response.headers());
     let has_body = !status.is_informational()
         && !matches!(
             status,
@@ -93,10 +94,13 @@ fn should_compress(status: StatusCode, headers: &HeaderMap) -> bool {
                 | StatusCode::PARTIAL_CONTENT
                 | StatusCode::NOT_MODIFIED
         );
-    let is_long = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok())
-        .is_none_or(|length| length >= MIN_LENGTH);
+    let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let length = declared.or_else(|| match response.body() {
+        // An answer to HEAD that declares none.
+        Body::Empty => None,
+        body => body.size_hint().exact(),
+    });
+    let is_long = length.is_none_or(|length| length >= MIN_LENGTH);
     has_body
         && is_long
         && headers.get(CONTENT_TYPE).is_some_and(|value| is_compressible(value.as_bytes()))

@@ -92,8 +92,8 @@ impl Endpoints {
         }
         let exactly = |path: &str| self.paths.iter().find(|(p, _)| p == path).map(|(_, endpoint)| *endpoint);
         exactly(path).or_else(|| {
-            let (parent, id) = path.rsplit_once('/')?;
-            id.parse::<SessionId>().ok()?;
+            let (parent, id) = path.split_at_checked(path.len().checked_sub(SessionId::TEXT_LEN + 1)?)?;
+            id.strip_prefix('/')?.parse::<SessionId>().ok()?;
             match exactly(parent)? {
                 Endpoint::Sessions => Some(Endpoint::Session),
                 Endpoint::Tokens => Some(Endpoint::Token),

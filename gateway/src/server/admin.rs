@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::clock::{now_millis, since_1970};
+use crate::clock::{UnixSeconds, now_millis, now_seconds};
 use crate::http1::Host;
 use crate::rejection::Rejection;
 use crate::runtime::Gateway;
@@ -168,12 +168,12 @@ fn readiness(state: &AdminState) -> Response<Bytes> {
 }
 
 fn keys(config: &RuntimeConfig) -> Vec<KeyGauge> {
-    let signs = config.issuer.signs_with(since_1970().as_secs()).map(|key| key.id());
+    let signs = config.issuer.signs_with(now_seconds()).map(|key| key.id());
     let gauge = |key: &LoadedKey| {
         let is_signing = signs == Some(key.record.id());
         let (state, since) = match key.role {
             KeyRole::Signing { from } | KeyRole::Previous { from, .. } if is_signing => {
-                (KeyStateLabel::Signing, Some(from).filter(|from| *from > 0))
+                (KeyStateLabel::Signing, Some(from).filter(|from| *from > UnixSeconds::default()))
             }
             KeyRole::Previous { .. } => (KeyStateLabel::Previous, None),
             KeyRole::Next | KeyRole::Signing { .. } => (KeyStateLabel::Next, None),
@@ -183,8 +183,8 @@ fn keys(config: &RuntimeConfig) -> Vec<KeyGauge> {
             algorithm: key.record.algorithm().name(),
             state,
             verified: key.record.verified(),
-            signs_since: since,
-            until: key.until(),
+            signs_since: since.map(UnixSeconds::get),
+            until: key.until().map(UnixSeconds::get),
         }
     };
     config.keys.iter().map(gauge).collect()

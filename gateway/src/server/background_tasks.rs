@@ -267,8 +267,10 @@ async fn maintain_keys(reloader: Arc<Reloader>, gateway: &Gateway) {
             tracing::error!(%error, "the keys could not be looked after");
         }
         for time in reloader.take_revoked() {
-            let (from, to) =
-                (UnixMillis::of_seconds(time.from), UnixMillis::of_seconds(time.to.saturating_add(1)));
+            let (from, to) = (
+                UnixMillis::of_seconds(time.from),
+                UnixMillis::of_seconds(time.to.saturating_add(Duration::from_secs(1))),
+            );
             match gateway.sessions.end_issued_within(from..to, now_millis()).await {
                 Ok(sessions) => audit_ended("key_revoked", &time.key, sessions),
                 Err(error) => {

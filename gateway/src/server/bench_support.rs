@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::Map;
@@ -111,8 +112,8 @@ impl HotPath {
             cookie_session: false,
             authentication: None,
             issued_at: self.now,
-            expires_at: self.now + 60,
-            session_expires_at: self.now + 600,
+            expires_at: self.now.saturating_add(Duration::from_secs(60)),
+            session_expires_at: self.now.saturating_add(Duration::from_secs(600)),
         })
     }
 

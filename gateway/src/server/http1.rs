@@ -19,7 +19,7 @@ use super::bidirectional_copy::copy_bidirectional;
 use super::strict_io::{StrictConnection, StrictHead, StrictIo, Wait};
 use crate::client_addr::ClientAddr;
 use crate::layers::access_log::LoggedBody;
-use crate::net::{Deadline, Linger, Socket};
+use crate::net::{Deadline, Linger, Socket, Ticks};
 use crate::rejection::Rejection;
 use crate::request::Incoming;
 use crate::request_body::RequestBody;
@@ -34,11 +34,9 @@ use super::worker::SharedStack;
 /// idle connection. A request may be on its way; its response carries `Connection: close`.
 const FIRST_REQUEST_DRAIN_GRACE: Duration = Duration::from_secs(1);
 const IDLE_DRAIN_GRACE: Duration = Duration::from_millis(250);
-/// An idle connection keeps hyper's buffers for this long: allocating them anew for each request would cost
-/// more.
-const PARK_AFTER: Duration = Duration::from_millis(250);
-/// Maximum number of a worker's connections that may do that; beyond it, each parks as soon as it is idle, so
-/// that a burst of clients does not need the memory of as many active ones.
+/// Maximum number of a worker's connections that keep hyper's buffers while they are idle, until they are so at two
+/// [ticks](WATCH_INTERVAL): allocating them anew for each request would cost more. Beyond it, each parks as soon as
+/// it is idle, so that a burst of clients does not need the memory of as many active ones.
 const MAX_UNPARKED: usize = 256;
 /// A client that has closed its write side, and may still read, gets its response within this time.
 const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
@@ -83,14 +81,14 @@ pub(super) async fn serve<S: RequestStack>(
             return;
         }
         // Boxed, for a task is as large as its largest await, and most connections are idle.
-        let serving = serve_requests(&connection, service.clone(), stop.as_mut(), &mut stopping);
-        match Box::pin(serving).await {
+        match Box::pin(serve_requests(&connection, service.clone())).await {
             // Spurious wake-up: the first byte is still to come, or the grace period goes on.
             End::Idle if stopping || !connection.has_served() => {}
             End::Idle => {
                 timeout = worker.state().config.settings.limits.idle_timeout;
                 deadline.set(Instant::now() + timeout);
             }
+            End::Close if connection.ends_with_request() => return,
             End::Close => {
                 let time = worker.state().config.settings.limits.lingering_time;
                 let is_sending = connection.is_within_request() && !stopping;
@@ -119,26 +117,21 @@ enum End {
 }
 
 /// Runs hyper's server until the connection is idle or ends.
-async fn serve_requests<S: RequestStack>(
-    line: &Rc<StrictConnection>,
-    service: Http1Service<S>,
-    mut stop: Pin<&mut impl Future<Output = ()>>,
-    stopping: &mut bool,
-) -> End {
+async fn serve_requests<S: RequestStack>(line: &Rc<StrictConnection>, service: Http1Service<S>) -> End {
     let worker = Rc::clone(service.stack.worker());
     let _unparked = worker.unpark();
     let mut connection: Connection<StrictIo, Http1Service<S>> = Builder::new()
-        // A client that disconnects is noticed while its request is in flight.
-        .half_close(false)
+        // The gate notices by itself that a client disconnects while its request is in flight.
+        .half_close(true)
         // The gate enforces the deadlines, each separately.
         .header_read_timeout(None)
         .max_buf_size(MAX_WRITE_BUFFER)
         // Small responses leave in one write; larger pieces are not worth the set-up of a vectored write.
         .writev(false)
         .serve_connection(StrictIo(Rc::clone(line)), service);
-    let (mut waiting, mut watching) = (Deadline::default(), Deadline::default());
+    let (mut waiting, mut ticks) = (Deadline::default(), Ticks::every(WATCH_INTERVAL));
     let mut last = Wait::Nothing;
-    let mut closed_since = None;
+    let (mut closed_since, mut idle_at_tick) = (None, None);
     poll_fn(|cx| {
         let mut asked_after = None;
         loop {
@@ -149,11 +142,13 @@ async fn serve_requests<S: RequestStack>(
             if let Poll::Ready(Err(_)) = line.poll_informational(cx) {
                 return Poll::Ready(End::Abort);
             }
+            let (in_flight, begun) = (line.stream.in_flight.get(), Some(line.requests_begun()));
+            if in_flight && line.read_ahead(cx).is_err() {
+                return Poll::Ready(End::Abort);
+            }
             let wait = line.wait.get();
-            let begun = Some(line.requests_begun());
-            if wait == Wait::Nothing && !line.stream.in_flight.get() && asked_after != begun {
-                // While the last request was served, the gate reported that there is nothing to read. Pipelined requests that are
-                // answered at once come one after the other.
+            if wait == Wait::Nothing && !in_flight && asked_after != begun {
+                // hyper does not look for the next request by itself where its last read found nothing.
                 asked_after = begun;
                 continue;
             }
@@ -161,30 +156,28 @@ async fn serve_requests<S: RequestStack>(
                 last = wait;
                 waiting.clear();
             }
-            if line.stream.in_flight.get() && watching.poll_within(cx, WATCH_INTERVAL).is_ready() {
-                watching.clear();
+            let mut idle_for_a_tick = false;
+            if ticks.poll_tick(cx) {
+                idle_for_a_tick = wait == Wait::Idle && idle_at_tick == begun;
+                idle_at_tick = begun.filter(|_| wait == Wait::Idle);
                 let write_timeout = worker.state().config.settings.limits.write_timeout;
-                if worker.watch(&line.stream, write_timeout).is_some() {
+                // A client that only closes its write side may still read its response.
+                let mut has_left = || {
+                    line.has_closed_behind_request()
+                        && closed_since.get_or_insert_with(Instant::now).elapsed() >= HALF_CLOSE_GRACE
+                };
+                if in_flight && (worker.watch(&line.stream, write_timeout).is_some() || has_left()) {
                     return Poll::Ready(End::Abort);
                 }
-                if line.read_closed.get() && !line.deliver_close.get() {
-                    let since = *closed_since.get_or_insert_with(Instant::now);
-                    line.deliver_close.set(since.elapsed() >= HALF_CLOSE_GRACE);
-                    continue;
-                }
-                continue;
             }
             let limits = || worker.state();
             match wait {
                 Wait::Nothing | Wait::Body => return Poll::Pending,
                 Wait::Idle => {
-                    // Shutdown is checked where the connection is idle.
-                    if *stopping || stop.as_mut().poll(cx).is_ready() {
-                        *stopping = true;
-                        return Poll::Ready(End::Idle);
-                    }
-                    if worker.unparked() <= MAX_UNPARKED {
-                        ready!(waiting.poll_within(cx, PARK_AFTER));
+                    // Graceful shutdown is noticed at the next tick.
+                    let keeps_buffers = worker.unparked() <= MAX_UNPARKED && !idle_for_a_tick;
+                    if keeps_buffers && !worker.is_draining() {
+                        return Poll::Pending;
                     }
                     line.release_buffers();
                     return Poll::Ready(End::Idle);

@@ -238,7 +238,7 @@ impl<S: RequestStack> hyper::service::Service<Request<IncomingBody>> for Http2Se
         let stream = self.streams.start();
         let mut head = worker.take_head();
         let read = head.read_http2(&parts, !body.is_end_stream(), &limits.head());
-        let refused = read.err().map(Rejection::BadHead);
+        let refused = read.err().map(|error| Box::new(Rejection::BadHead(error)));
         // A framing error is rejected by admission, not here.
         let framing = request_framing(&head).unwrap_or(BodyFraming::Empty);
         let body = RequestBody::new(body, framing, limits.body_timeout, Rc::clone(&stream));

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::clock::since_1970;
+use crate::clock::now_seconds;
 use crate::config::{Algorithm, FileSnapshot, PreviousKey, Settings, Signing, UpstreamAssertion};
 use crate::runtime_config::RuntimeConfig;
 use crate::server::reload::{Reloader, audit_key_changes};
@@ -51,7 +51,7 @@ impl KeyState {
             };
             let id = key.record.id();
             tracing::warn!(key = id, "the key was taken away: what it signed is refused");
-            if from > 0 {
+            if from > UnixSeconds::default() {
                 self.revoked.push(RevokedTime { key: id.to_owned(), from, to });
             }
         }
@@ -63,7 +63,7 @@ impl Reloader {
     pub(crate) fn maintain_keys(&self) {
         let mut state = self.state();
         let last = self.gateway.configuration.current();
-        let now = since_1970().as_secs();
+        let now = now_seconds();
         let folders = managed_folders(&last.settings);
         let mut errors = correct_times(&folders, &last.keys, now);
         errors.extend(maintain_folders(&folders, now));
@@ -159,10 +159,10 @@ fn log_step(step: &Step) {
 /// The folders with managed keys, and how they are kept.
 fn managed_folders(settings: &Settings) -> Vec<(PathBuf, Rules)> {
     let tokens = &settings.tokens;
-    let schedule = tokens.key_rotation.every.map(|every| Schedule {
-        every: every.as_secs(),
-        publish_before: tokens.key_rotation.publish_before.as_secs(),
-    });
+    let schedule = tokens
+        .key_rotation
+        .every
+        .map(|every| Schedule { every, publish_before: tokens.key_rotation.publish_before });
     let lifetime = verifies_for(tokens);
     let signing = match &tokens.signing {
         Signing::Kept { algorithm, dir } => {
@@ -178,7 +178,7 @@ fn managed_folders(settings: &Settings) -> Vec<(PathBuf, Rules)> {
     });
     let UpstreamAssertion { ttl, private_key_file, .. } = &settings.upstream_assertion;
     let assertions = (settings.has_assertions() && private_key_file.is_none()).then(|| {
-        let lifetime = (*ttl + tokens.leeway).as_secs();
+        let lifetime = *ttl + tokens.leeway;
         (assertion_keys_dir(tokens), Rules { algorithm: Algorithm::EdDSA, schedule, lifetime })
     });
     signing.into_iter().chain(previous).chain(assertions).collect()

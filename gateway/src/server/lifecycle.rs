@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
-use crate::clock::{UnixMillis, millis, now_millis, since_1970};
+use crate::clock::{UnixMillis, millis, now_millis, now_seconds, since_1970};
 use crate::config::{FileSnapshot, Loaded, Settings, Source, Store as StoreSettings};
 use crate::runtime::{Configuration, Gateway};
 use crate::runtime_config::{RuntimeConfig, RuntimeConfigError};
@@ -107,7 +107,7 @@ pub struct RunningGateway {
 
 /// A gateway built from settings, without listeners.
 pub(crate) fn prepare(settings: Settings) -> Result<Gateway, ServeError> {
-    let snapshot = RuntimeConfig::load(settings, since_1970().as_secs(), Access::Examine)?;
+    let snapshot = RuntimeConfig::load(settings, now_seconds(), Access::Examine)?;
     let store = open_store(&snapshot.settings.store)?;
     assemble(snapshot, store, None, None, ReplayCache::default())
 }
@@ -155,7 +155,7 @@ pub fn start(
 ) -> Result<RunningGateway, ServeError> {
     // Before the keys are read: a later change is detected.
     let key_lists = key_lists(&loaded.settings);
-    let snapshot = RuntimeConfig::load(loaded.settings.clone(), since_1970().as_secs(), Access::Use)?;
+    let snapshot = RuntimeConfig::load(loaded.settings.clone(), now_seconds(), Access::Use)?;
     let sockets = Sockets::take(&snapshot.settings, inherited, old_process.is_some())?;
     let (public_address, admin_address) = (sockets.public_address, sockets.admin_address);
     let one_at_a_time = matches!(snapshot.settings.store, StoreSettings::Embedded { .. });
@@ -286,7 +286,7 @@ fn used_proofs(store: &StoreSettings) -> ReplayCache {
     let StoreSettings::Embedded { path } = store else { return ReplayCache::default() };
     let mut path = path.as_os_str().to_owned();
     path.push(".proofs");
-    ReplayCache::kept_in(Path::new(&path), since_1970().as_secs())
+    ReplayCache::kept_in(Path::new(&path), now_seconds())
 }
 
 /// Opens Redis as a start would, and waits for it as long as a start does where it is required.

@@ -27,6 +27,14 @@ pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::Tc
     Ok(socket.into())
 }
 
+/// Switches Nagle's algorithm off for all connections that are accepted here, which inherit that (Linux): one system call less
+/// for each.
+pub(crate) fn set_nodelay(listener: &TcpListener) {
+    if let Err(error) = SockRef::from(listener).set_tcp_nodelay(true) {
+        tracing::debug!(%error, "cannot switch Nagle's algorithm off");
+    }
+}
+
 /// Accepts the next connection. Errors of a single connection are skipped; when the process is out of
 /// descriptors, accepting backs off instead of spinning or failing.
 pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
@@ -67,4 +75,18 @@ fn is_of_one_connection(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn accepted_connections_are_without_nagles_algorithm() {
+        let listener = TcpListener::from_std(bind(([127, 0, 0, 1], 0).into(), false).unwrap()).unwrap();
+        set_nodelay(&listener);
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        assert!(accept(&listener).await.0.nodelay().unwrap());
+    }
 }

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::clock::since_1970;
+use crate::clock::now_seconds;
 use crate::config::{
     Audit, ConfigValues, Diagnostic, Diagnostics, FileSnapshot, Loaded, Settings, Source, needs_restart,
 };
@@ -152,7 +152,7 @@ impl Reloader {
         state.last_read = seen.clone();
         let last = self.gateway.configuration.current();
         keep_restart_only_settings(&mut settings, &last.settings);
-        let snapshot = RuntimeConfig::load_after(settings, since_1970().as_secs(), &last)?;
+        let snapshot = RuntimeConfig::load_after(settings, now_seconds(), &last)?;
         // From here on nothing can fail.
         for warning in &warnings {
             tracing::warn!("{}", warning.record());
@@ -173,7 +173,7 @@ impl Reloader {
         let snapshot = Arc::new(snapshot);
         self.gateway.configuration.replace(Arc::clone(&snapshot));
         self.gateway.passwords.clear();
-        state.keys.end_revoked(&last, &snapshot, since_1970().as_secs());
+        state.keys.end_revoked(&last, &snapshot, now_seconds());
         (state.given, state.active) = (given, seen);
         Ok(lines)
     }

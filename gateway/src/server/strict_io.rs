@@ -51,7 +51,7 @@ pub(super) struct StrictHead {
     pub(super) head: Box<RequestHead>,
     pub(super) framing: BodyFraming,
     /// Why it is rejected.
-    pub(super) refused: Option<Rejection>,
+    pub(super) refused: Option<Box<Rejection>>,
 }
 
 /// State shared by the connection's task, the gate and the service.
@@ -69,12 +69,12 @@ pub(super) struct StrictConnection {
     begun: Cell<u64>,
     /// The last one was HTTP/1.0.
     pub(super) http10: Cell<bool>,
+    /// Its client sends none after it (RFC 9112 section 9.3).
+    is_last: Cell<bool>,
     /// The head of the response was written, or its beginning.
     head_written: Cell<bool>,
     /// The client has closed its write side.
     pub(super) read_closed: Cell<bool>,
-    /// hyper is notified of that, too.
-    pub(super) deliver_close: Cell<bool>,
     /// hyper has more to write of what it has begun.
     writing: Cell<bool>,
 }
@@ -114,9 +114,9 @@ impl StrictConnection {
             head: RefCell::new(None),
             begun: Cell::new(0),
             http10: Cell::new(false),
+            is_last: Cell::new(false),
             head_written: Cell::new(false),
             read_closed: Cell::new(false),
-            deliver_close: Cell::new(false),
             writing: Cell::new(false),
         })
     }
@@ -166,6 +166,40 @@ impl StrictConnection {
 }
 
 impl StrictConnection {
+    /// Reads ahead while a request is served, only to notice that the client disconnects.
+    ///
+    /// # Errors
+    ///
+    /// The connection is broken.
+    pub(super) fn read_ahead(&self, cx: &mut Context<'_>) -> io::Result<()> {
+        let Reader { state: State::Head, input, .. } = &mut *self.reader.borrow_mut() else { return Ok(()) };
+        while !self.read_closed.get() && input.filled().len() < MAX_READ_AHEAD {
+            match self.socket.poll_read(cx, input, HEAD_READ_SIZE) {
+                Poll::Ready(Ok(0)) => self.read_closed.set(true),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the client has closed its write side after a whole request.
+    pub(super) fn has_closed_behind_request(&self) -> bool {
+        self.read_closed.get() && !self.is_within_request()
+    }
+
+    /// Whether the connection can be closed at once: the client has sent its last request and nothing behind it, so nothing will
+    /// arrive that the kernel would answer with a reset, which discards the end of the response (RFC 9112 section 9.6). TLS ends
+    /// with an exchange of its own.
+    pub(super) fn ends_with_request(&self) -> bool {
+        let Reader { state: State::Head, input, .. } = &*self.reader.borrow() else { return false };
+        self.is_last.get()
+            && input.filled().is_empty()
+            && !matches!(self.socket, Socket::Tls(_))
+            && self.socket.is_idle()
+    }
+
     /// Writes the informational responses that wait, between what hyper writes: its server has no way to send them.
     pub(super) fn poll_informational(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut waiting = self.stream.informational.borrow_mut();
@@ -188,35 +222,38 @@ impl StrictConnection {
     }
 }
 
-/// Rewrites the response head at the front of `bytes`, behind interim responses; the length stays the same.
+/// Copies what hyper has written, with the response head at its front respelled, behind interim responses.
 /// hyper writes header names in lower case and repeats the version of the request. Some clients compare names
 /// byte by byte in the usual capitalisation, and the version of a response is the server's own (RFC 9110
 /// section 2.5).
-fn respell_head(bytes: &mut [u8]) {
+fn respell_head(written: &[u8], spelled: &mut Vec<u8>) {
+    spelled.clear();
+    spelled.extend_from_slice(written);
     let mut start = 0;
-    while bytes[start..].starts_with(b"HTTP/1.1 100 ") {
-        let Some(length) = memchr::memmem::find(&bytes[start..], b"\r\n\r\n") else { return };
+    while written[start..].starts_with(b"HTTP/1.1 100 ") {
+        let Some(length) = memchr::memmem::find(&written[start..], b"\r\n\r\n") else { return };
         start += length + 4;
     }
-    if !bytes[start..].starts_with(b"HTTP/1.") {
+    if !written[start..].starts_with(b"HTTP/1.") {
         return;
     }
-    bytes[start + 7] = b'1';
-    let next_line = |bytes: &[u8], at: usize| memchr::memchr(b'\n', &bytes[at..]).map(|end| at + end + 1);
-    let mut line = next_line(bytes, start);
-    while let Some(name) = line.filter(|&name| bytes.get(name).is_some_and(|&byte| byte != b'\r')) {
-        let (mut at, mut begins) = (name, true);
-        while let Some(byte) = bytes.get_mut(at).filter(|byte| **byte != b':') {
-            if begins {
-                byte.make_ascii_uppercase();
+    spelled[start + 7] = b'1';
+    for end in memchr::memchr_iter(b'\n', &written[start..]) {
+        let field = &mut spelled[start + end + 1..];
+        if field.first().is_none_or(|&byte| byte == b'\r') {
+            return;
+        }
+        let mut word = 0;
+        while let Some(first) = field.get_mut(word) {
+            first.make_ascii_uppercase();
+            match field[word..].iter().position(|&byte| byte == b'-' || byte == b':') {
+                Some(length) if field[word + length] == b'-' => word += length + 1,
+                _ => break,
             }
-            begins = *byte == b'-';
-            at += 1;
         }
-        if bytes[name..].starts_with(b"Sec-Websocket-") {
-            bytes[name + 7] = b'S';
+        if field.starts_with(b"Sec-Websocket-") {
+            field[7] = b'S';
         }
-        line = next_line(bytes, at);
     }
 }
 
@@ -272,7 +309,12 @@ impl Reader {
                     BodyFraming::Empty | BodyFraming::UntilClose => State::Head,
                 };
                 connection.begin();
-                connection.http10.set(head.version() == Version::Http10);
+                let (http10, headers) = (head.version() == Version::Http10, head.headers());
+                connection.http10.set(http10);
+                connection.is_last.set(
+                    headers.has_connection_option(b"close")
+                        || http10 && !headers.has_connection_option(b"keep-alive"),
+                );
                 connection.head.replace(Some(StrictHead { head, framing, refused: None }));
             }
             // Admission reports the error; the head has no end, so nothing behind it is read.
@@ -293,24 +335,7 @@ impl Reader {
         self.state = State::Refused;
         connection.begin();
         let framing = BodyFraming::Empty;
-        connection.head.replace(Some(StrictHead { head, framing, refused }));
-    }
-
-    /// Reads ahead while a request is served, only to notice that the client disconnects.
-    fn poll_closed(&mut self, cx: &mut Context<'_>, connection: &StrictConnection) -> Poll<io::Result<()>> {
-        while !connection.read_closed.get() {
-            if self.input.filled().len() >= MAX_READ_AHEAD {
-                return Poll::Pending;
-            }
-            match ready!(connection.socket.poll_read(cx, &mut self.input, HEAD_READ_SIZE)) {
-                Ok(0) => connection.read_closed.set(true),
-                Ok(_) => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-        // A client that only closes its write side may still read its response: hyper, which would cancel the
-        // request, is notified after a grace period.
-        if connection.deliver_close.get() { Poll::Ready(Ok(())) } else { Poll::Pending }
+        connection.head.replace(Some(StrictHead { head, framing, refused: refused.map(Box::new) }));
     }
 
     /// Gives hyper the available bytes of the body; false at the end of the stream.
@@ -380,6 +405,8 @@ impl Reader {
 pub(crate) fn write_stand_in(out: &mut Vec<u8>, head: &RequestHead, framing: BodyFraming) {
     let headers = head.headers();
     let http10 = head.version() == Version::Http10;
+    // Most stand-ins have no more.
+    out.reserve(64);
     let mut put = |bytes: &[u8]| out.extend_from_slice(bytes);
     put(if *head.method() == http::Method::HEAD { b"HEAD" } else { b"GET" });
     put(if http10 { b" / HTTP/1.0\r\n" } else { b" / HTTP/1.1\r\n" });
@@ -424,9 +451,8 @@ impl Read for StrictIo {
             match reader.state {
                 State::Refused => return Poll::Pending,
                 State::Length(_) | State::Chunked(_) => return reader.poll_body(cx, connection, &mut buf),
-                State::Head if connection.stream.in_flight.get() => {
-                    return reader.poll_closed(cx, connection);
-                }
+                // The next request waits.
+                State::Head if connection.stream.in_flight.get() => return Poll::Pending,
                 State::Head => match ready!(reader.poll_head(cx, connection)) {
                     Ok(true) => {}
                     Ok(false) => return Poll::Ready(Ok(())),
@@ -447,9 +473,7 @@ impl Write for StrictIo {
         ready!(self.0.poll_informational(cx))?;
         let written = if self.0.stream.responded.get() && !self.0.head_written.get() {
             let mut spelled = self.0.worker.write_buffer.borrow_mut();
-            spelled.clear();
-            spelled.extend_from_slice(bytes);
-            respell_head(&mut spelled);
+            respell_head(bytes, &mut spelled);
             let written = self.0.socket.poll_write(cx, &spelled);
             self.0.head_written.set(written.is_ready());
             written
@@ -501,8 +525,8 @@ mod tests {
             ),
             ("a-b: c\r\nd: e\r\n", "a-b: c\r\nd: e\r\n"),
         ] {
-            let mut bytes = written.as_bytes().to_vec();
-            respell_head(&mut bytes);
+            let mut bytes = b"of the last response".to_vec();
+            respell_head(written.as_bytes(), &mut bytes);
             assert_eq!(String::from_utf8(bytes).unwrap(), spelled);
         }
     }

@@ -50,15 +50,13 @@ pub(crate) fn run(params: WorkerParams) -> std::io::Result<()> {
 
 async fn serve(params: WorkerParams) -> std::io::Result<()> {
     let listener = TcpListener::from_std(params.listener)?;
+    listener::set_nodelay(&listener);
     let worker = Rc::new(Worker::new(Arc::clone(&params.gateway), params.index));
     let connections = Rc::new(Connections::default());
     let stack = SharedStack::of(Rc::clone(&worker));
     let mut stop = params.draining.clone();
     let mut maintenance = interval(MAINTENANCE_INTERVAL);
     let begin = |socket: TcpStream, peer: SocketAddr| {
-        if let Err(error) = socket.set_nodelay(true) {
-            tracing::debug!(%error, "cannot switch Nagle's algorithm off");
-        }
         if params.open.fetch_add(1, Ordering::Relaxed) >= worker.state().config.settings.limits.connections {
             params.open.fetch_sub(1, Ordering::Relaxed);
             worker.metrics.connection_refused();

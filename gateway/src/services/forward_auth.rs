@@ -110,7 +110,9 @@ fn original(question: &Admitted) -> Result<(Received, Asker), Rejection> {
     let refused = match original.rebuild(&asking.head, &config.identity_headers, line, &mut head) {
         Ok(()) => None,
         // In the place where a head is refused that a client has sent.
-        Err(Rejection::BadHead(error @ HeadError::LineTooLong(_))) => Some(Rejection::BadHead(error)),
+        Err(Rejection::BadHead(error @ HeadError::LineTooLong(_))) => {
+            Some(Box::new(Rejection::BadHead(error)))
+        }
         Err(rejection) => return Err(rejection),
     };
     let record = AccessLogRecord::default();

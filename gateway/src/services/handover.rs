@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -77,7 +78,9 @@ impl SignIn {
     }
 
     pub(crate) fn new(context: &RequestContext, tokens: &IssuedTokens, remember: bool) -> SignIn {
-        let ends_at = UnixMillis::of_seconds(context.now() + tokens.session_expires_in);
+        let ends_at = UnixMillis::of_seconds(
+            context.now().saturating_add(Duration::from_secs(tokens.session_expires_in)),
+        );
         SignIn { session: tokens.session, subject: tokens.subject.clone(), ends_at, remember }
     }
 }

@@ -65,7 +65,8 @@ pub(crate) async fn verify(
 /// The cached identity under `key`, while nothing has to be read again.
 fn lookup(context: &RequestContext, key: &[u8]) -> Option<Rc<Identity>> {
     let revocations = context.worker.gateway.sessions.revocations();
-    let found = context.state.credential_cache.borrow_mut().get(key, context.now(), 0, revocations);
+    let found =
+        context.state.credential_cache.borrow_mut().get(key, context.now(), Duration::ZERO, revocations);
     let CacheLookup::Good(identity) = found else { return None };
     let users = context.state.config.users.changes();
     identity.machine().filter(|machine| machine.is_current(users, context.now_millis))?;
@@ -76,7 +77,7 @@ fn lookup(context: &RequestContext, key: &[u8]) -> Option<Rc<Identity>> {
 /// The identity that was cached, though it should be read again: it goes on during an outage of the store.
 fn outdated(context: &RequestContext, key: &[u8]) -> Option<Rc<Identity>> {
     let revocations = context.worker.gateway.sessions.revocations();
-    match context.state.credential_cache.borrow_mut().get(key, context.now(), 0, revocations) {
+    match context.state.credential_cache.borrow_mut().get(key, context.now(), Duration::ZERO, revocations) {
         CacheLookup::Good(identity) => {
             identity.machine().filter(|machine| machine.users == context.state.config.users.changes())?;
             Some(identity)

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http_body::Body as _;
 use tokio::time::Instant;
 use tower::Service;
 
@@ -114,8 +115,8 @@ pub(crate) fn outgoing_request(
         upgrade: handshake,
     };
     Ok(match upstream.protocol {
-        UpstreamProtocol::Http1 => build_upstream_request(view, add),
-        UpstreamProtocol::Http2 => build_http2_request(view, add),
+        UpstreamProtocol::Http1 => build_upstream_request(view, &add),
+        UpstreamProtocol::Http2 => build_http2_request(view, &add),
     })
 }
 
@@ -216,6 +217,7 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
                         upstream,
                         UpstreamOutcome::Ok,
                         Some(StatusCode::SWITCHING_PROTOCOLS),
+                        Instant::now(),
                     );
                     let browser = context.state.config.browser.as_deref();
                     let response = websocket::upgrade_accepted(handshake, &upgraded.head, browser);
@@ -227,15 +229,17 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
             }
         }
     };
-    count_upstream(&context, upstream, UpstreamOutcome::Ok, Some(response.body.head().status()));
+    let responded = Instant::now();
+    count_upstream(&context, upstream, UpstreamOutcome::Ok, Some(response.body.head().status()), responded);
     let cors = context.state.config.cors.of(Some(request.route().index));
     let browser = context.state.config.browser.as_deref();
-    Ok(forward_response(response, request.view().method(), cors, browser, rewrite.as_deref()))
+    Ok(forward_response(response, responded, request.view().method(), cors, browser, rewrite.as_deref()))
 }
 
-/// The upstream's response without what belongs to its connection or to the gateway.
+/// The upstream's response, whose head had come by `now`, without what belongs to its connection or to the gateway.
 fn forward_response(
     upstream: UpstreamResponse,
+    now: Instant,
     method: &Method,
     cors: &Cors,
     browser: Option<&Browser>,
@@ -257,21 +261,24 @@ fn forward_response(
         (BodyFraming::Length(length), _) => Some(length),
         _ => None,
     };
-    if let Some(length) = declared {
-        response.headers_mut().insert(CONTENT_LENGTH, length.into());
-    }
     *response.body_mut() = match framing {
         BodyFraming::Empty => {
-            body.finish();
+            body.finish(now);
             Body::Empty
         }
         // Most responses have arrived completely: their connection is released at once, and no state is
         // needed.
-        _ => match body.take_complete() {
+        _ => match body.take_complete(now) {
             Some(bytes) => Body::Bytes(bytes),
             None => Body::Upstream(Box::new(body)),
         },
     };
+    // hyper writes the length of a body that knows it.
+    if let Some(length) = declared
+        && (length == 0 || response.body().size_hint().exact() != Some(length))
+    {
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
     response
 }
 
@@ -374,8 +381,9 @@ fn count_upstream(
     upstream: usize,
     outcome: UpstreamOutcome,
     status: Option<StatusCode>,
+    now: Instant,
 ) {
-    context.state.counters.upstream_request(upstream, outcome, context.started.elapsed());
+    context.state.counters.upstream_request(upstream, outcome, now.duration_since(context.started));
     if let Some(trace) = &context.trace {
         trace.end_upstream(outcome, status);
     }
@@ -403,7 +411,7 @@ fn failed(context: &RequestContext, upstream: usize, error: &SendError) -> Rejec
         SendError::Timeout => (UpstreamOutcome::Timeout, Rejection::UpstreamTimeout),
         _ => (UpstreamOutcome::Broken, Rejection::UpstreamBroken),
     };
-    count_upstream(context, upstream, outcome, None);
+    count_upstream(context, upstream, outcome, None, Instant::now());
     rejection
 }
 
@@ -424,6 +432,14 @@ pub(crate) fn bad_body(error: &BodyError) -> Rejection {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_on_its_way_fits_into_what_the_allocator_calls_small() {
+        fn size<F>(_: fn(Authorized) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(size(forward) <= 1024, "{}", size(forward));
+    }
 
     #[test]
     fn remembered_fields_are_those_of_this_response() {

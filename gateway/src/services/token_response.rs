@@ -1,6 +1,7 @@
 //! The tokens of a session, and the response that carries them (RFC 6749 section 5.1).
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use http::header::PRAGMA;
 use http::{HeaderValue, StatusCode};
@@ -108,7 +109,7 @@ impl<'a> Grant<'a> {
 /// The session is in its last second, or nothing can be signed.
 pub(crate) fn issue(context: &RequestContext, grant: Grant<'_>) -> Result<IssuedTokens, Rejection> {
     let now = context.now();
-    let left = grant.session_ends_at.saturating_sub(now);
+    let left = grant.session_ends_at.since(now).as_secs();
     if left == 0 {
         // Within the last second of a session there is no token to issue.
         return Err(Rejection::SessionExpired);
@@ -144,7 +145,9 @@ pub(crate) fn issue(context: &RequestContext, grant: Grant<'_>) -> Result<Issued
         })
     };
     let access_id = TokenId::random().to_string();
-    let access_token = request(TokenType::Access, &access_id, now, now + access_ttl).map_err(cannot_sign)?;
+    let access_token =
+        request(TokenType::Access, &access_id, now, now.saturating_add(Duration::from_secs(access_ttl)))
+            .map_err(cannot_sign)?;
     let refresh_token = match &grant.refresh_token {
         Some(new) => {
             let (id, end) = (new.id.to_string(), grant.session_ends_at);

@@ -22,6 +22,9 @@ macro_rules! id {
         pub struct $name([u8; 16]);
 
         impl $name {
+            /// The length of its text.
+            pub(crate) const TEXT_LEN: usize = 22;
+
             /// A new id: 128 bits from the system's random number generator.
             pub fn random() -> $name {
                 $name(random_bytes())
@@ -47,7 +50,7 @@ macro_rules! id {
             type Err = BadId;
 
             fn from_str(text: &str) -> Result<$name, BadId> {
-                if text.len() != 22 {
+                if text.len() != $name::TEXT_LEN {
                     return Err(BadId);
                 }
                 let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| BadId)?;

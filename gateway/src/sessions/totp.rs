@@ -19,7 +19,7 @@ const DRIFT: u64 = 1;
 /// The step of a code that counts: one of now or a step around it, and later than `last`, the step of the last
 /// code that was used. So no code counts twice.
 pub(super) fn matching_step(secret: &[u8], code: &str, last: u64, now: UnixMillis) -> Option<u64> {
-    let current = now.seconds() / STEP_SECONDS;
+    let current = now.seconds().get() / STEP_SECONDS;
     let steps = current.saturating_sub(DRIFT)..=current + DRIFT;
     let mut found = None;
     for step in steps {

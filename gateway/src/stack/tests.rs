@@ -10,7 +10,7 @@ use tower::{ServiceExt, service_fn};
 
 use super::request_stack;
 use crate::client_addr::ClientAddr;
-use crate::clock::UnixMillis;
+use crate::clock::{UnixMillis, UnixSeconds};
 use crate::config::test_support::settings;
 use crate::http1::HeadLimits;
 use crate::rejection::Rejection;
@@ -99,7 +99,7 @@ impl Fixture {
         // It creates a runtime, which cannot be nested in that of a test.
         let gateway = std::thread::spawn(move || prepare(settings).unwrap()).join().unwrap();
         let gateway = Arc::new(gateway);
-        let worker = Rc::new(Worker::new(gateway, 0).at(UnixMillis::of_seconds(NOW)));
+        let worker = Rc::new(Worker::new(gateway, 0).at(UnixMillis::of_seconds(UnixSeconds::new(NOW))));
         Fixture { worker, upstream: CapturedUpstream::default() }
     }
 
@@ -118,9 +118,9 @@ impl Fixture {
             key: None,
             cookie_session: false,
             authentication: None,
-            issued_at: NOW.min(expires_at - 60),
-            expires_at,
-            session_expires_at: NOW + 600,
+            issued_at: UnixSeconds::new(NOW.min(expires_at - 60)),
+            expires_at: UnixSeconds::new(expires_at),
+            session_expires_at: UnixSeconds::new(NOW + 600),
         });
         token.unwrap()
     }

@@ -53,7 +53,7 @@ pub struct AssertionIssuer {
     /// From when each signs, its encoded header, and its signer; in the order in which they take over.
     keys: Vec<(UnixSeconds, String, Arc<dyn Signer>)>,
     iss: String,
-    ttl: u64,
+    ttl: Duration,
 }
 
 impl std::fmt::Debug for AssertionIssuer {
@@ -67,16 +67,12 @@ impl AssertionIssuer {
         let ready = |key: SigningKey| {
             (key.from, encoded_header(Algorithm::EdDSA, TYPE, key.kid.as_deref()), key.signer)
         };
-        AssertionIssuer {
-            keys: keys.into_iter().map(ready).collect(),
-            iss: iss.to_owned(),
-            ttl: ttl.as_secs(),
-        }
+        AssertionIssuer { keys: keys.into_iter().map(ready).collect(), iss: iss.to_owned(), ttl }
     }
 
     /// Until when an assertion that is issued at `now` may be used again: it then has half of its time left.
     pub fn reusable_until(&self, now: UnixSeconds) -> UnixSeconds {
-        now + self.ttl / 2
+        now.saturating_add(self.ttl / 2)
     }
 
     /// Signs an assertion, which is valid for seconds.
@@ -91,7 +87,7 @@ impl AssertionIssuer {
             iss: &self.iss,
             aud: request.audience,
             iat: request.now,
-            exp: request.now + self.ttl,
+            exp: request.now.saturating_add(self.ttl),
             htm: request.method,
             path: request.path,
             identity: request.claims.map(|claims| IdentityClaims {

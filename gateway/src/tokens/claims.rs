@@ -3,8 +3,7 @@
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-/// Seconds since 1970 (a NumericDate without fraction).
-pub type UnixSeconds = u64;
+use crate::clock::UnixSeconds;
 
 /// The two types of token. Neither is accepted for the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -196,7 +196,7 @@ impl KeyRing {
     fn load_from(
         &mut self,
         dir: &Path,
-        lifetime: u64,
+        lifetime: Duration,
         now: UnixSeconds,
         access: Access,
     ) -> Result<(), KeyError> {
@@ -378,7 +378,7 @@ pub(super) fn private_key(pem: &[u8], algorithm: Algorithm) -> Result<EncodingKe
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::key_store::PUBLICATION_MARGIN_SECS;
+    use super::super::key_store::PUBLICATION_MARGIN;
     use super::*;
     use crate::config::{Compat, CompatIdentity, KeyRotation, PreviousKey, Profile, Rotation, Secret};
     use crate::tokens::dpop::Nonces;
@@ -386,7 +386,7 @@ mod tests {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-    const NOW: UnixSeconds = 1_800_000_000;
+    const NOW: u64 = 1_800_000_000;
 
     fn settings(signing: Signing) -> Tokens {
         Tokens {
@@ -413,11 +413,11 @@ mod tests {
         }
     }
 
-    fn parts(tokens: &Tokens, now: UnixSeconds) -> (Issuer, Verifier) {
-        KeyRing::load(tokens, now, &[], Access::Use).unwrap().into_parts(tokens, None)
+    fn parts(tokens: &Tokens, now: u64) -> (Issuer, Verifier) {
+        KeyRing::load(tokens, UnixSeconds::new(now), &[], Access::Use).unwrap().into_parts(tokens, None)
     }
 
-    fn access_token(issuer: &Issuer, now: UnixSeconds) -> String {
+    fn access_token(issuer: &Issuer, now: u64) -> String {
         let request = TokenRequest {
             token_type: TokenType::Access,
             jti: "j",
@@ -431,9 +431,9 @@ mod tests {
             key: None,
             cookie_session: false,
             authentication: None,
-            issued_at: now,
-            expires_at: now + 60,
-            session_expires_at: u64::MAX >> 11,
+            issued_at: UnixSeconds::new(now),
+            expires_at: UnixSeconds::new(now + 60),
+            session_expires_at: UnixSeconds::new(u64::MAX >> 11),
         };
         issuer.issue(request).unwrap()
     }
@@ -449,21 +449,30 @@ mod tests {
             };
             let (issuer, verifier) = parts(&settings(signing), NOW);
             let token = access_token(&issuer, NOW);
-            let claims = verifier.verify(&token, TokenType::Access, NOW + 59).unwrap();
+            let claims = verifier.verify(&token, TokenType::Access, UnixSeconds::new(NOW + 59)).unwrap();
             assert_eq!(
                 (claims.subject(), claims.username(), claims.roles()),
                 ("1", "alice", &["user".to_owned()][..])
             );
-            assert_eq!(verifier.verify(&token, TokenType::Access, NOW + 60), Err(TokenError::Expired));
-            assert_eq!(verifier.verify(&token, TokenType::Access, NOW - 3), Err(TokenError::NotYetValid));
-            let behind = verifier.verify(&token, TokenType::Access, NOW - 2);
+            assert_eq!(
+                verifier.verify(&token, TokenType::Access, UnixSeconds::new(NOW + 60)),
+                Err(TokenError::Expired)
+            );
+            assert_eq!(
+                verifier.verify(&token, TokenType::Access, UnixSeconds::new(NOW - 3)),
+                Err(TokenError::NotYetValid)
+            );
+            let behind = verifier.verify(&token, TokenType::Access, UnixSeconds::new(NOW - 2));
             assert!(behind.is_ok(), "a clock that is two seconds behind is forgiven: {behind:?}");
-            assert_eq!(verifier.verify(&token, TokenType::Refresh, NOW), Err(TokenError::WrongType));
+            assert_eq!(
+                verifier.verify(&token, TokenType::Refresh, UnixSeconds::new(NOW)),
+                Err(TokenError::WrongType)
+            );
             all.push((algorithm, token, verifier));
         }
         for (algorithm, _, verifier) in &all {
             for (other, token, _) in all.iter().filter(|(other, ..)| other != algorithm) {
-                let verdict = verifier.verify(token, TokenType::Access, NOW);
+                let verdict = verifier.verify(token, TokenType::Access, UnixSeconds::new(NOW));
                 assert!(
                     matches!(verdict, Err(TokenError::Invalid(_))),
                     "{other:?} at {algorithm:?}: {verdict:?}"
@@ -491,14 +500,19 @@ mod tests {
                 [(1, issuer), (2, "https://app.test")].map(|(byte, issuer)| {
                     let issuer = if compat.is_some() { "" } else { issuer };
                     let tokens = Tokens { issuer: issuer.into(), ..settings(secret(byte)) };
-                    KeyRing::load(&tokens, NOW, &[], Access::Use).unwrap().into_parts(&tokens, compat)
+                    KeyRing::load(&tokens, UnixSeconds::new(NOW), &[], Access::Use)
+                        .unwrap()
+                        .into_parts(&tokens, compat)
                 });
             let own = access_token(&ours, NOW);
             for now in [NOW, NOW + 3600] {
-                assert!(verifier.names_this_issuer(&own, now), "{issuer:?}");
+                assert!(verifier.names_this_issuer(&own, UnixSeconds::new(now)), "{issuer:?}");
             }
-            assert!(!verifier.names_this_issuer(&access_token(&apps, NOW), NOW), "{issuer:?}");
-            assert!(!verifier.names_this_issuer("dXNlcjpwYXNz", NOW));
+            assert!(
+                !verifier.names_this_issuer(&access_token(&apps, NOW), UnixSeconds::new(NOW)),
+                "{issuer:?}"
+            );
+            assert!(!verifier.names_this_issuer("dXNlcjpwYXNz", UnixSeconds::new(NOW)));
         }
     }
 
@@ -507,15 +521,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let tokens = settings(Signing::Kept { algorithm: Algorithm::EdDSA, dir: dir.path().to_owned() });
         let (issuer, _) = parts(&tokens, NOW);
-        KeyStore::open(dir.path()).unwrap().rotate(Algorithm::EdDSA, NOW + 10).unwrap();
+        KeyStore::open(dir.path()).unwrap().rotate(Algorithm::EdDSA, UnixSeconds::new(NOW + 10)).unwrap();
         let (_, verifier) = parts(&tokens, NOW + 20);
-        let end = NOW + 10 + PUBLICATION_MARGIN_SECS + 600;
+        let end = NOW + 10 + PUBLICATION_MARGIN.as_secs() + 600;
         let late = access_token(&issuer, end - 10);
-        assert!(verifier.verify(&late, TokenType::Access, end - 1).is_ok());
-        let retired = verifier.verify(&late, TokenType::Access, end);
+        assert!(verifier.verify(&late, TokenType::Access, UnixSeconds::new(end - 1)).is_ok());
+        let retired = verifier.verify(&late, TokenType::Access, UnixSeconds::new(end));
         assert_eq!(retired, Err(TokenError::Invalid("the key has been retired")));
         let (_, verifier) = parts(&tokens, end);
-        assert!(verifier.verify(&late, TokenType::Access, end + 1).is_err(), "and is not even loaded later");
+        assert!(
+            verifier.verify(&late, TokenType::Access, UnixSeconds::new(end + 1)).is_err(),
+            "and is not even loaded later"
+        );
     }
 
     #[test]
@@ -525,15 +542,15 @@ mod tests {
         let mut late = parts(&tokens, NOW);
         let mut kids = std::collections::BTreeSet::new();
         for now in NOW + 1..NOW + 60 {
-            KeyStore::open(dir.path()).unwrap().rotate(Algorithm::EdDSA, now).unwrap();
+            KeyStore::open(dir.path()).unwrap().rotate(Algorithm::EdDSA, UnixSeconds::new(now)).unwrap();
             let early = parts(&tokens, now);
             for (issuer, verifier) in [(&early.0, &late.1), (&late.0, &early.1), (&early.0, &early.1)] {
                 let token = access_token(issuer, now);
                 kids.insert(token.split('.').next().unwrap().to_owned());
-                let verdict = verifier.verify(&token, TokenType::Access, now);
+                let verdict = verifier.verify(&token, TokenType::Access, UnixSeconds::new(now));
                 assert!(verdict.is_ok(), "{verdict:?} {} s after the start", now - NOW);
             }
-            if now % (PUBLICATION_MARGIN_SECS - 1) == 0 {
+            if now % (PUBLICATION_MARGIN.as_secs() - 1) == 0 {
                 late = parts(&tokens, now);
             }
         }
@@ -547,22 +564,23 @@ mod tests {
         let tokens = with_previous(kept, Vec::new(), dir.path());
         let (ttl, load) = (Duration::from_secs(30), KeyRing::load_for_assertions);
         // Looking makes no key.
-        load(&tokens, None, ttl, NOW, Access::Examine).unwrap();
+        load(&tokens, None, ttl, UnixSeconds::new(NOW), Access::Examine).unwrap();
         assert!(!assertion_keys_dir(&tokens).exists());
-        let ring = load(&tokens, None, ttl, NOW, Access::Use).unwrap();
-        let own = KeyRing::load(&tokens, NOW, &[], Access::Use).unwrap();
+        let ring = load(&tokens, None, ttl, UnixSeconds::new(NOW), Access::Use).unwrap();
+        let own = KeyRing::load(&tokens, UnixSeconds::new(NOW), &[], Access::Use).unwrap();
         let jwks: serde_json::Value = serde_json::from_slice(&KeyRing::jwks([&own, &ring]).unwrap()).unwrap();
         let [of_tokens, of_assertions] = [0, 1].map(|place| jwks["keys"][place]["kid"].clone());
         assert!(of_tokens != of_assertions && jwks["keys"][1]["use"] == "sig");
         let (issuer, verifier) = own.into_parts(&tokens, None);
-        let claims = verifier.verify(&access_token(&issuer, NOW), TokenType::Access, NOW).unwrap();
+        let claims =
+            verifier.verify(&access_token(&issuer, NOW), TokenType::Access, UnixSeconds::new(NOW)).unwrap();
         // Even where the app is called as the audience of tokens is.
         let request = AssertionRequest {
             audience: "tests",
             claims: Some(&claims),
             method: "GET",
             path: "/app",
-            now: NOW,
+            now: UnixSeconds::new(NOW),
         };
         let assertion = ring.into_assertion_issuer("https://gw.test", ttl).issue(request).unwrap();
         let parts: Vec<_> = assertion.split('.').collect();
@@ -581,20 +599,21 @@ mod tests {
         );
         for token_type in [TokenType::Access, TokenType::Refresh] {
             assert_eq!(
-                verifier.verify(&assertion, token_type, NOW),
+                verifier.verify(&assertion, token_type, UnixSeconds::new(NOW)),
                 Err(TokenError::Invalid("kid names no key of ours"))
             );
         }
         let rsa = dir.path().join("other.pem");
         std::fs::write(&rsa, generate_pem(Algorithm::ES256).unwrap()).unwrap();
-        let error = load(&tokens, Some(&rsa), ttl, NOW, Access::Use).unwrap_err().to_string();
+        let error =
+            load(&tokens, Some(&rsa), ttl, UnixSeconds::new(NOW), Access::Use).unwrap_err().to_string();
         assert!(
             error.contains("upstream_assertion.private_key_file") && error.contains("ed25519"),
             "{error}"
         );
         let good = dir.path().join("good.pem");
         std::fs::write(&good, generate_pem(Algorithm::EdDSA).unwrap()).unwrap();
-        assert!(load(&tokens, Some(&good), ttl, NOW, Access::Use).is_ok());
+        assert!(load(&tokens, Some(&good), ttl, UnixSeconds::new(NOW), Access::Use).is_ok());
     }
 
     /// The names, contents and times of all files below a folder.
@@ -632,13 +651,19 @@ mod tests {
         let examine_all = |what: &str| {
             let before = files(dir.path());
             for tokens in [&plain, &other_algorithm, &from_secret, &to_secret, &nonces] {
-                let ring = KeyRing::load(tokens, NOW, &[], Access::Examine).unwrap();
+                let ring = KeyRing::load(tokens, UnixSeconds::new(NOW), &[], Access::Examine).unwrap();
                 let (issuer, verifier) = ring.into_parts(tokens, None);
                 let token = access_token(&issuer, NOW);
-                assert!(verifier.verify(&token, TokenType::Access, NOW).is_ok(), "{what}");
+                assert!(verifier.verify(&token, TokenType::Access, UnixSeconds::new(NOW)).is_ok(), "{what}");
                 Nonces::load(tokens, Access::Examine).unwrap();
-                KeyRing::load_for_assertions(tokens, None, Duration::from_secs(30), NOW, Access::Examine)
-                    .unwrap();
+                KeyRing::load_for_assertions(
+                    tokens,
+                    None,
+                    Duration::from_secs(30),
+                    UnixSeconds::new(NOW),
+                    Access::Examine,
+                )
+                .unwrap();
             }
             assert_eq!(files(dir.path()), before, "{what}");
         };
@@ -651,20 +676,20 @@ mod tests {
         let (issuer, _) = parts(&plain, NOW);
         examine_all("a list without a key for the other algorithm");
         // Keys that exist are those that are found.
-        let ring = KeyRing::load(&plain, NOW, &[], Access::Examine).unwrap();
+        let ring = KeyRing::load(&plain, UnixSeconds::new(NOW), &[], Access::Examine).unwrap();
         assert!(
             ring.into_parts(&plain, None)
                 .1
-                .verify(&access_token(&issuer, NOW), TokenType::Access, NOW)
+                .verify(&access_token(&issuer, NOW), TokenType::Access, UnixSeconds::new(NOW))
                 .is_ok()
         );
         let store = KeyStore::open(&path).unwrap();
         let only = store.list().unwrap().remove(0);
-        store.generate(ed, NOW).unwrap();
+        store.generate(ed, UnixSeconds::new(NOW)).unwrap();
         drop(store);
         std::fs::remove_file(path.join(format!("{}.pem", only.kid))).unwrap();
         let found = files(dir.path());
-        let missing = KeyRing::load(&plain, NOW, &[], Access::Examine).unwrap_err();
+        let missing = KeyRing::load(&plain, UnixSeconds::new(NOW), &[], Access::Examine).unwrap_err();
         assert!(matches!(missing, KeyError::Unreadable { .. }), "{missing}");
         assert_eq!(files(dir.path()), found);
     }
@@ -689,18 +714,25 @@ mod tests {
         let migrated = with_previous(new, vec![previous, before], dir.path());
         for now in [NOW, NOW + 300, NOW + 599] {
             let (issuer, verifier) = parts(&migrated, now);
-            assert!(verifier.verify(&access_token(&issuer, now), TokenType::Access, now).is_ok());
+            assert!(
+                verifier
+                    .verify(&access_token(&issuer, now), TokenType::Access, UnixSeconds::new(now))
+                    .is_ok()
+            );
             for token in &tokens {
-                assert!(verifier.verify_signed(token, now).is_ok(), "{now}");
-                let late = verifier.verify_signed(token, NOW + 600);
+                assert!(verifier.verify_signed(token, UnixSeconds::new(now)).is_ok(), "{now}");
+                let late = verifier.verify_signed(token, UnixSeconds::new(NOW + 600));
                 assert!(matches!(late, Err(TokenError::Invalid(_))), "{late:?}");
             }
         }
-        let ring = KeyRing::load(&migrated, NOW + 600, &[], Access::Use).unwrap();
+        let ring = KeyRing::load(&migrated, UnixSeconds::new(NOW + 600), &[], Access::Use).unwrap();
         assert_eq!((ring.expired().len(), ring.keys().len()), (2, 1));
         // As with more time for the instances to follow.
         let slow = Tokens { previous_grace: Duration::from_secs(60), ..migrated };
-        assert_eq!(KeyRing::load(&slow, NOW + 659, &[], Access::Use).unwrap().keys().len(), 3);
+        assert_eq!(
+            KeyRing::load(&slow, UnixSeconds::new(NOW + 659), &[], Access::Use).unwrap().keys().len(),
+            3
+        );
     }
 
     #[test]
@@ -711,8 +743,11 @@ mod tests {
         // Named as a previous key on all instances before it signs.
         let on_a = with_previous(a, vec![a_before, b_before], dir.path());
         let until = |tokens: &Tokens, now, last: &[LoadedKey]| {
-            let ring = KeyRing::load(tokens, now, last, Access::Use).unwrap();
-            (ring.keys().iter().filter_map(LoadedKey::until).collect::<Vec<_>>(), ring.keys())
+            let ring = KeyRing::load(tokens, UnixSeconds::new(now), last, Access::Use).unwrap();
+            (
+                ring.keys().iter().filter_map(LoadedKey::until).map(UnixSeconds::get).collect::<Vec<_>>(),
+                ring.keys(),
+            )
         };
         assert_eq!(until(&on_b, NOW, &[]).0, [NOW + 600]);
         assert_eq!(until(&on_a, NOW + 100, &[]).0, [NOW + 700]);
@@ -722,7 +757,7 @@ mod tests {
         // Looking does not begin the time of a key.
         let other = tempfile::tempdir().unwrap();
         let unseen = with_previous(secret(3).0, vec![secret(4).1], other.path());
-        KeyRing::load(&unseen, NOW, &[], Access::Examine).unwrap();
+        KeyRing::load(&unseen, UnixSeconds::new(NOW), &[], Access::Examine).unwrap();
         assert_eq!(until(&unseen, NOW + 50, &[]).0, [NOW + 650]);
     }
 
@@ -737,9 +772,9 @@ mod tests {
         let (issuer, verifier) = parts(&to_eddsa, NOW);
         let by_key = access_token(&issuer, NOW);
         for token in [&by_secret, &by_key] {
-            assert!(verifier.verify(token, TokenType::Access, NOW).is_ok());
+            assert!(verifier.verify(token, TokenType::Access, UnixSeconds::new(NOW)).is_ok());
         }
-        let ring = KeyRing::load(&to_eddsa, NOW, &[], Access::Use).unwrap();
+        let ring = KeyRing::load(&to_eddsa, UnixSeconds::new(NOW), &[], Access::Use).unwrap();
         let jwks = KeyRing::jwks([&ring]).unwrap();
         let jwks: serde_json::Value = serde_json::from_slice(&jwks).unwrap();
         assert_eq!(jwks["keys"].as_array().unwrap().len(), 1, "a secret is never published: {jwks}");
@@ -750,18 +785,21 @@ mod tests {
         {
             let forged = Signing::Secret { algorithm, secret: forged_with.into() };
             let token = access_token(&parts(&settings(forged), NOW).0, NOW);
-            assert!(matches!(verifier.verify(&token, TokenType::Access, NOW), Err(TokenError::Invalid(_))));
+            assert!(matches!(
+                verifier.verify(&token, TokenType::Access, UnixSeconds::new(NOW)),
+                Err(TokenError::Invalid(_))
+            ));
         }
 
         // And back: the managed keys verify, and sign no more.
         let back = with_previous(hs, vec![eddsa_before], dir.path());
         let (issuer, verifier) = parts(&back, NOW + 10);
         for token in [&by_secret, &by_key, &access_token(&issuer, NOW + 10)] {
-            assert!(verifier.verify(token, TokenType::Access, NOW + 12).is_ok());
+            assert!(verifier.verify(token, TokenType::Access, UnixSeconds::new(NOW + 12)).is_ok());
         }
-        let end = NOW + 10 + PUBLICATION_MARGIN_SECS + 600;
+        let end = NOW + 10 + PUBLICATION_MARGIN.as_secs() + 600;
         let keys = |now| KeyRing::load(&back, now, &[], Access::Use).unwrap().keys().len();
-        assert_eq!((keys(end - 1), keys(end)), (2, 1));
+        assert_eq!((keys(UnixSeconds::new(end - 1)), keys(UnixSeconds::new(end))), (2, 1));
     }
 
     #[test]
@@ -789,10 +827,16 @@ mod tests {
                 let previous = PreviousKey::File { algorithms: all.clone(), path: path.clone() };
                 let (_, verifier) =
                     parts(&with_previous(secret(1).0, vec![previous.clone()], dir.path()), NOW);
-                assert!(verifier.verify(&token, TokenType::Access, NOW).is_ok(), "{path:?}");
+                assert!(
+                    verifier.verify(&token, TokenType::Access, UnixSeconds::new(NOW)).is_ok(),
+                    "{path:?}"
+                );
                 // It signs as well: named beforehand.
                 let both = with_previous(signing.clone(), vec![previous], dir.path());
-                assert_eq!(KeyRing::load(&both, NOW, &[], Access::Use).unwrap().keys().len(), 1);
+                assert_eq!(
+                    KeyRing::load(&both, UnixSeconds::new(NOW), &[], Access::Use).unwrap().keys().len(),
+                    1
+                );
                 let other = match algorithm {
                     Algorithm::EdDSA => Algorithm::ES256,
                     _ => Algorithm::EdDSA,
@@ -800,7 +844,7 @@ mod tests {
                 let unfit = PreviousKey::File { algorithms: vec![other], path };
                 let error = KeyRing::load(
                     &with_previous(secret(1).0, vec![unfit], dir.path()),
-                    NOW,
+                    UnixSeconds::new(NOW),
                     &[],
                     Access::Use,
                 );
@@ -815,13 +859,13 @@ mod tests {
         let ((old, previous), (new, _)) = (secret(1), secret(2));
         let token = access_token(&parts(&settings(old), NOW).0, NOW);
         let tokens = with_previous(new, vec![previous], dir.path());
-        let first = KeyRing::load(&tokens, NOW, &[], Access::Use).unwrap();
+        let first = KeyRing::load(&tokens, UnixSeconds::new(NOW), &[], Access::Use).unwrap();
         let keys = first.keys();
-        let second = KeyRing::load(&tokens, NOW + 1, &keys, Access::Use).unwrap();
+        let second = KeyRing::load(&tokens, UnixSeconds::new(NOW + 1), &keys, Access::Use).unwrap();
         for ring in [first, second] {
             let (issuer, verifier) = ring.into_parts(&tokens, None);
-            assert_eq!(issuer.signs_with(NOW), Some(&*keys[0].record));
-            let claims = verifier.verify(&token, TokenType::Access, NOW + 2).unwrap();
+            assert_eq!(issuer.signs_with(UnixSeconds::new(NOW)), Some(&*keys[0].record));
+            let claims = verifier.verify(&token, TokenType::Access, UnixSeconds::new(NOW + 2)).unwrap();
             assert_eq!(claims.key().map(|key| key.id()), Some(keys[1].record.id()));
         }
         assert_eq!(keys.iter().map(|key| key.record.verified()).collect::<Vec<_>>(), [0, 2]);
@@ -831,12 +875,12 @@ mod tests {
     fn a_key_of_another_kind_is_refused_with_the_way_to_make_one() {
         let dir = tempfile::tempdir().unwrap();
         let store = KeyStore::open(dir.path()).unwrap();
-        let key = store.generate(Algorithm::ES256, NOW).unwrap();
+        let key = store.generate(Algorithm::ES256, UnixSeconds::new(NOW)).unwrap();
         let path = dir.path().join(format!("{}.pem", key.kid));
         for algorithm in [Algorithm::EdDSA, Algorithm::ES384, Algorithm::RS256] {
             let error = KeyRing::load(
                 &settings(Signing::PrivateKeyFile { algorithm, path: path.clone() }),
-                NOW,
+                UnixSeconds::new(NOW),
                 &[],
                 Access::Use,
             );
@@ -908,7 +952,10 @@ mod tests {
         for (exponent, algorithm) in [(1, Algorithm::RS256), (1, Algorithm::PS512), (2, Algorithm::RS256)] {
             std::fs::write(&path, rsa_with_exponent(dir.path(), exponent)).unwrap();
             let settings = settings(Signing::PrivateKeyFile { algorithm, path: path.clone() });
-            let error = KeyRing::load(&settings, NOW, &[], Access::Use).map(|_| ()).unwrap_err().to_string();
+            let error = KeyRing::load(&settings, UnixSeconds::new(NOW), &[], Access::Use)
+                .map(|_| ())
+                .unwrap_err()
+                .to_string();
             for part in [
                 "tokens.private_key_file: ",
                 &path.display().to_string(),
@@ -969,7 +1016,10 @@ mod tests {
             openssl.args(["genpkey", "-quiet", "-out"]).arg(&path).arg("-algorithm").args(made.split(' '));
             assert!(openssl.status().unwrap().success());
             let settings = settings(Signing::PrivateKeyFile { algorithm, path: path.clone() });
-            let error = KeyRing::load(&settings, NOW, &[], Access::Use).map(|_| ()).unwrap_err().to_string();
+            let error = KeyRing::load(&settings, UnixSeconds::new(NOW), &[], Access::Use)
+                .map(|_| ())
+                .unwrap_err()
+                .to_string();
             for part in
                 ["tokens.private_key_file: ", &path.display().to_string(), algorithm.name(), reason, remedy]
             {

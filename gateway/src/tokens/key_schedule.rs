@@ -4,18 +4,19 @@ use super::UnixSeconds;
 use super::key_record::KeyRole;
 use super::key_store::{KeyState, StoredKey};
 use crate::config::Algorithm;
+use std::time::Duration;
 
 /// How long the private half of a retired key is kept after it stopped signing, in seconds: instances whose clocks are behind
 /// may still want it.
-const PRIVATE_HALF_KEPT_SECS: u64 = 60;
+const PRIVATE_HALF_KEPT: Duration = Duration::from_secs(60);
 
 /// When keys are rotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schedule {
-    /// How long a key signs, in seconds.
-    pub every: u64,
-    /// How long it is published before, in seconds.
-    pub publish_before: u64,
+    /// How long a key signs.
+    pub every: Duration,
+    /// How long it is published before.
+    pub publish_before: Duration,
 }
 
 /// What has to be done to the keys.
@@ -38,8 +39,8 @@ pub struct Rules {
     pub algorithm: Algorithm,
     /// `None` where an operator rotates.
     pub schedule: Option<Schedule>,
-    /// How long after its issue a token may be accepted, in seconds.
-    pub lifetime: u64,
+    /// How long after its issue a token may be accepted.
+    pub lifetime: Duration,
 }
 
 /// The next step, if there is one at `now`; `keys` are all keys, oldest first, and `has_private` is whether the file of one has its private half.
@@ -58,7 +59,8 @@ pub(super) fn next_step(
         let expired = expired.map(|key| Step::Drop(key.kid.clone()));
         expired.or_else(|| {
             let is_over = |key: &&StoredKey| {
-                retired(key).is_some_and(|(stopped_at, _)| stopped_at + PRIVATE_HALF_KEPT_SECS <= now)
+                retired(key)
+                    .is_some_and(|(stopped_at, _)| stopped_at.saturating_add(PRIVATE_HALF_KEPT) <= now)
             };
             let key = keys.iter().filter(is_over).find(|key| has_private(key))?;
             Some(Step::RemovePrivateHalf(key.kid.clone()))
@@ -92,14 +94,21 @@ mod tests {
 
     fn key(kid: &str, created_at: u64, state: KeyState) -> StoredKey {
         let signs_since = (state != KeyState::Next).then_some(created_at);
-        StoredKey { kid: kid.into(), algorithm: Algorithm::EdDSA, created_at, signs_since, state }
+        StoredKey {
+            kid: kid.into(),
+            algorithm: Algorithm::EdDSA,
+            created_at: UnixSeconds::new(created_at),
+            signs_since: signs_since.map(UnixSeconds::new),
+            state,
+        }
     }
 
     fn rules(schedule: Option<Schedule>) -> Rules {
-        Rules { algorithm: Algorithm::EdDSA, schedule, lifetime: 600 }
+        Rules { algorithm: Algorithm::EdDSA, schedule, lifetime: Duration::from_secs(600) }
     }
 
-    const MONTHLY: Option<Schedule> = Some(Schedule { every: 30 * DAY, publish_before: HOUR });
+    const MONTHLY: Option<Schedule> =
+        Some(Schedule { every: Duration::from_secs(30 * DAY), publish_before: Duration::from_secs(HOUR) });
 
     #[test]
     fn a_key_is_published_before_it_signs_and_signs_when_it_is_due_and_known() {
@@ -120,8 +129,12 @@ mod tests {
             (vec![signing.clone(), next(START)], due, Some(Step::Rotate)),
             (vec![], due, None),
         ] {
-            assert_eq!(next_step(&keys, &rules(MONTHLY), now, |_| true), step, "{keys:?} at {now}");
-            let by_hand = next_step(&keys, &rules(None), now, |_| true);
+            assert_eq!(
+                next_step(&keys, &rules(MONTHLY), UnixSeconds::new(now), |_| true),
+                step,
+                "{keys:?} at {now}"
+            );
+            let by_hand = next_step(&keys, &rules(None), UnixSeconds::new(now), |_| true);
             assert_eq!(by_hand, None, "without a schedule an operator rotates");
         }
     }
@@ -129,7 +142,7 @@ mod tests {
     #[test]
     fn a_retired_key_loses_its_private_half_and_goes_after_its_last_token() {
         let keys = [
-            key("a", START - DAY, KeyState::Retired { at: START }),
+            key("a", START - DAY, KeyState::Retired { at: UnixSeconds::new(START) }),
             key("b", START - DAY, KeyState::Signing),
         ];
         let stopped = START + 10;
@@ -142,27 +155,33 @@ mod tests {
             (stopped + 600, true, Some(Step::Drop("a".into()))),
         ] {
             let has_private = |key: &StoredKey| private || key.kid == "b";
-            assert_eq!(next_step(&keys, &rules(MONTHLY), now, has_private), step, "{now} {private}");
+            assert_eq!(
+                next_step(&keys, &rules(MONTHLY), UnixSeconds::new(now), has_private),
+                step,
+                "{now} {private}"
+            );
         }
     }
 
     /// Many instances with one folder: whoever looks first acts, and the others find it done.
     #[test]
     fn years_of_scheduled_rotation_keep_one_signing_key_that_was_published_in_time() {
-        let schedule = Schedule { every: 30 * DAY, publish_before: HOUR };
+        let schedule =
+            Schedule { every: Duration::from_secs(30 * DAY), publish_before: Duration::from_secs(HOUR) };
         let mut keys = vec![key("0", START, KeyState::Signing)];
         let mut rotations = 0;
         for now in (START..START + 720 * DAY).step_by(600) {
-            while let Some(step) = next_step(&keys, &rules(Some(schedule)), now, |_| false) {
+            while let Some(step) = next_step(&keys, &rules(Some(schedule)), UnixSeconds::new(now), |_| false)
+            {
                 match step {
                     Step::Publish => keys.push(key(&now.to_string(), now, KeyState::Next)),
                     Step::Rotate => {
                         for key in &mut keys {
                             key.state = match key.state {
-                                KeyState::Signing => KeyState::Retired { at: now },
+                                KeyState::Signing => KeyState::Retired { at: UnixSeconds::new(now) },
                                 KeyState::Next => {
-                                    assert!(now >= key.created_at + HOUR);
-                                    key.signs_since = Some(now);
+                                    assert!(now >= key.created_at.get() + HOUR);
+                                    key.signs_since = Some(UnixSeconds::new(now));
                                     KeyState::Signing
                                 }
                                 retired => retired,

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
@@ -29,10 +30,10 @@ const LOCK: &str = "keys.lock";
 
 /// How long a new key is published before it signs, in seconds, so that instances that share the keys and
 /// have not yet read it do not reject its tokens.
-pub(super) const PUBLICATION_MARGIN_SECS: u64 = 10;
+pub(super) const PUBLICATION_MARGIN: Duration = Duration::from_secs(10);
 
 /// How far apart the clocks of processes that share a folder may be, in seconds.
-const MAX_CLOCK_SKEW_SECS: u64 = 60;
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 /// The state of a managed key in its rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,14 +72,14 @@ impl StoredKey {
     }
 
     /// What the key is for; its tokens are accepted for `lifetime` seconds.
-    pub(super) fn role(&self, lifetime: u64) -> KeyRole {
+    pub(super) fn role(&self, lifetime: Duration) -> KeyRole {
         let from = self.signs_since.unwrap_or(self.created_at);
         match self.state {
             KeyState::Next => KeyRole::Next,
             KeyState::Signing => KeyRole::Signing { from },
             KeyState::Retired { at } => {
-                let stopped_at = at + PUBLICATION_MARGIN_SECS;
-                KeyRole::Previous { from, stopped_at, until: stopped_at + lifetime }
+                let stopped_at = at.saturating_add(PUBLICATION_MARGIN);
+                KeyRole::Previous { from, stopped_at, until: stopped_at.saturating_add(lifetime) }
             }
         }
     }
@@ -194,11 +195,11 @@ impl KeyStore {
         now: UnixSeconds,
     ) -> Result<bool, KeyError> {
         let corrected = |key: &StoredKey| match key.state {
-            KeyState::Retired { at } if at + PUBLICATION_MARGIN_SECS < now && signs(&key.kid) => {
+            KeyState::Retired { at } if at.saturating_add(PUBLICATION_MARGIN) < now && signs(&key.kid) => {
                 Some(StoredKey { state: KeyState::Retired { at: now }, ..key.clone() })
             }
-            KeyState::Signing if key.signs_since > Some(now + MAX_CLOCK_SKEW_SECS) => {
-                Some(StoredKey { signs_since: Some(now + PUBLICATION_MARGIN_SECS), ..key.clone() })
+            KeyState::Signing if key.signs_since > Some(now.saturating_add(MAX_CLOCK_SKEW)) => {
+                Some(StoredKey { signs_since: Some(now.saturating_add(PUBLICATION_MARGIN)), ..key.clone() })
             }
             _ => None,
         };
@@ -347,7 +348,7 @@ impl KeyStore {
             key.state = KeyState::Retired { at: now };
             if key.algorithm == algorithm {
                 // It goes on until the other one has been published for long enough.
-                signs_since = now.max(published_at + PUBLICATION_MARGIN_SECS);
+                signs_since = now.max(published_at.saturating_add(PUBLICATION_MARGIN));
             }
         }
         keys[index].state = KeyState::Signing;
@@ -514,8 +515,10 @@ mod tests {
     fn a_key_is_made_once_and_kept_for_its_owner_only() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().join("keys");
-        let first = KeyStore::open(&dir).unwrap().signing_and_others(Algorithm::EdDSA, 1).unwrap();
-        let again = KeyStore::open(&dir).unwrap().signing_and_others(Algorithm::EdDSA, 2).unwrap();
+        let first =
+            KeyStore::open(&dir).unwrap().signing_and_others(Algorithm::EdDSA, UnixSeconds::new(1)).unwrap();
+        let again =
+            KeyStore::open(&dir).unwrap().signing_and_others(Algorithm::EdDSA, UnixSeconds::new(2)).unwrap();
         assert_eq!(first, again);
         for file in fs::read_dir(&dir).unwrap() {
             assert_eq!(file.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
@@ -527,12 +530,12 @@ mod tests {
     fn rotation_lets_the_published_key_sign_and_retires_the_one_that_did() {
         let dir = tempfile::tempdir().unwrap();
         let store = KeyStore::open(dir.path()).unwrap();
-        let first = store.rotate(Algorithm::ES256, 10).unwrap();
-        let published = store.generate(Algorithm::ES256, 20).unwrap();
-        assert_eq!(store.rotate(Algorithm::ES256, 30).unwrap().kid, published.kid);
+        let first = store.rotate(Algorithm::ES256, UnixSeconds::new(10)).unwrap();
+        let published = store.generate(Algorithm::ES256, UnixSeconds::new(20)).unwrap();
+        assert_eq!(store.rotate(Algorithm::ES256, UnixSeconds::new(30)).unwrap().kid, published.kid);
         let keys = store.list().unwrap();
         let state = |kid: &str| keys.iter().find(|k| k.kid == kid).unwrap().state;
-        assert_eq!(state(&first.kid), KeyState::Retired { at: 30 });
+        assert_eq!(state(&first.kid), KeyState::Retired { at: UnixSeconds::new(30) });
         assert_eq!(state(&published.kid), KeyState::Signing);
     }
 
@@ -540,10 +543,13 @@ mod tests {
     fn a_damaged_key_is_not_rotated_to() {
         let dir = tempfile::tempdir().unwrap();
         let store = KeyStore::open(dir.path()).unwrap();
-        let first = store.rotate(Algorithm::EdDSA, 10).unwrap();
-        let published = store.generate(Algorithm::EdDSA, 20).unwrap();
+        let first = store.rotate(Algorithm::EdDSA, UnixSeconds::new(10)).unwrap();
+        let published = store.generate(Algorithm::EdDSA, UnixSeconds::new(20)).unwrap();
         fs::write(store.key_path(&published), "rubbish").unwrap();
-        assert!(matches!(store.rotate(Algorithm::EdDSA, 30), Err(KeyError::NoSuchKey { .. })));
+        assert!(matches!(
+            store.rotate(Algorithm::EdDSA, UnixSeconds::new(30)),
+            Err(KeyError::NoSuchKey { .. })
+        ));
         let signing = store.list().unwrap().into_iter().find(|key| key.state == KeyState::Signing);
         assert_eq!(signing.unwrap().kid, first.kid);
     }
@@ -552,17 +558,17 @@ mod tests {
     fn retired_keys_lose_their_private_halves_and_then_go_and_still_verify_in_between() {
         for algorithm in [Algorithm::EdDSA, Algorithm::ES256, Algorithm::ES384, Algorithm::RS256] {
             let dir = tempfile::tempdir().unwrap();
-            let rules = Rules { algorithm, schedule: None, lifetime: 600 };
+            let rules = Rules { algorithm, schedule: None, lifetime: Duration::from_secs(600) };
             let store = KeyStore::open(dir.path()).unwrap();
-            let first = store.rotate(algorithm, 1_000).unwrap();
+            let first = store.rotate(algorithm, UnixSeconds::new(1_000)).unwrap();
             let before = store.public_key(&first).unwrap();
-            store.rotate(algorithm, 2_000).unwrap();
+            store.rotate(algorithm, UnixSeconds::new(2_000)).unwrap();
             // Others that hold the lock are waited for.
             drop(store);
             let maintain = |now| KeyStore::maintain(dir.path(), &rules, now).unwrap();
-            assert_eq!(maintain(2_069), []);
-            assert_eq!(maintain(2_070), [Step::RemovePrivateHalf(first.kid.clone())]);
-            assert_eq!(maintain(2_070), []);
+            assert_eq!(maintain(UnixSeconds::new(2_069)), []);
+            assert_eq!(maintain(UnixSeconds::new(2_070)), [Step::RemovePrivateHalf(first.kid.clone())]);
+            assert_eq!(maintain(UnixSeconds::new(2_070)), []);
             let store = KeyStore::open(dir.path()).unwrap();
             let text = fs::read_to_string(store.key_path(&first)).unwrap();
             assert!(text.contains("PUBLIC KEY") && !text.contains("PRIVATE"), "{text}");
@@ -571,7 +577,7 @@ mod tests {
             let mode = fs::metadata(store.key_path(&first)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
             drop(store);
-            assert_eq!(maintain(2_610), [Step::Drop(first.kid.clone())]);
+            assert_eq!(maintain(UnixSeconds::new(2_610)), [Step::Drop(first.kid.clone())]);
             let store = KeyStore::open(dir.path()).unwrap();
             assert_eq!((store.list().unwrap().len(), store.key_path(&first).exists()), (1, false));
         }
@@ -579,25 +585,27 @@ mod tests {
 
     #[test]
     fn what_a_command_with_another_clock_has_written_is_corrected() {
-        const NOW: UnixSeconds = 10_000;
+        const NOW: u64 = 10_000;
         let algorithm = Algorithm::EdDSA;
-        let rules = Rules { algorithm, schedule: None, lifetime: 600 };
+        let rules = Rules { algorithm, schedule: None, lifetime: Duration::from_secs(600) };
         for (of_command, stopped_at, signs_from) in
             [(NOW - 3600, NOW, NOW - 3600), (NOW - 5, NOW - 5, NOW - 5), (NOW + 3600, NOW + 3600, NOW + 10)]
         {
             let dir = tempfile::tempdir().unwrap();
             let store = KeyStore::open(dir.path()).unwrap();
-            let first = store.rotate(algorithm, 10).unwrap();
-            let next = store.generate(algorithm, 20).unwrap();
-            store.rotate(algorithm, of_command).unwrap();
+            let first = store.rotate(algorithm, UnixSeconds::new(10)).unwrap();
+            let next = store.generate(algorithm, UnixSeconds::new(20)).unwrap();
+            store.rotate(algorithm, UnixSeconds::new(of_command)).unwrap();
             drop(store);
-            let correct = || KeyStore::correct_times(dir.path(), |kid| kid == first.kid, NOW).unwrap();
+            let correct = || {
+                KeyStore::correct_times(dir.path(), |kid| kid == first.kid, UnixSeconds::new(NOW)).unwrap()
+            };
             assert_eq!(correct(), of_command != NOW - 5, "{of_command}");
             assert!(!correct());
-            assert_eq!(KeyStore::maintain(dir.path(), &rules, NOW).unwrap(), []);
+            assert_eq!(KeyStore::maintain(dir.path(), &rules, UnixSeconds::new(NOW)).unwrap(), []);
             let keys = list(dir.path()).unwrap();
-            assert_eq!(keys[0].state, KeyState::Retired { at: stopped_at });
-            assert_eq!((&keys[1].kid, keys[1].signs_since), (&next.kid, Some(signs_from)));
+            assert_eq!(keys[0].state, KeyState::Retired { at: UnixSeconds::new(stopped_at) });
+            assert_eq!((&keys[1].kid, keys[1].signs_since), (&next.kid, Some(UnixSeconds::new(signs_from))));
         }
     }
 
@@ -605,14 +613,18 @@ mod tests {
     fn a_schedule_publishes_and_rotates_and_many_processes_do_it_once() {
         let dir = tempfile::tempdir().unwrap();
         let algorithm = Algorithm::EdDSA;
-        let schedule = Some(super::super::Schedule { every: 1_000, publish_before: 100 });
-        let rules = Rules { algorithm, schedule, lifetime: 600 };
-        KeyStore::open(dir.path()).unwrap().rotate(algorithm, 0).unwrap();
+        let schedule = Some(super::super::Schedule {
+            every: Duration::from_secs(1_000),
+            publish_before: Duration::from_secs(100),
+        });
+        let rules = Rules { algorithm, schedule, lifetime: Duration::from_secs(600) };
+        KeyStore::open(dir.path()).unwrap().rotate(algorithm, UnixSeconds::new(0)).unwrap();
         let mut taken = Vec::new();
         for now in (0..5_000).step_by(50) {
             let at_once: Vec<Vec<Step>> = std::thread::scope(|scope| {
-                let processes =
-                    [(); 4].map(|()| scope.spawn(|| KeyStore::maintain(dir.path(), &rules, now).unwrap()));
+                let processes = [(); 4].map(|()| {
+                    scope.spawn(|| KeyStore::maintain(dir.path(), &rules, UnixSeconds::new(now)).unwrap())
+                });
                 processes.map(|process| process.join().unwrap()).into()
             });
             taken.extend(at_once.into_iter().flatten());
@@ -632,14 +644,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = KeyStore::open(dir.path()).unwrap();
         let algorithm = Algorithm::EdDSA;
-        let older = store.rotate(algorithm, 10).unwrap();
-        let stolen = store.rotate(algorithm, 20).unwrap();
-        let published = store.generate(algorithm, 30).unwrap();
-        assert!(matches!(store.revoke("other", algorithm, 40), Err(KeyError::Unknown(_))));
-        let signs = store.revoke(&stolen.kid, algorithm, 40).unwrap().unwrap();
+        let older = store.rotate(algorithm, UnixSeconds::new(10)).unwrap();
+        let stolen = store.rotate(algorithm, UnixSeconds::new(20)).unwrap();
+        let published = store.generate(algorithm, UnixSeconds::new(30)).unwrap();
+        assert!(matches!(store.revoke("other", algorithm, UnixSeconds::new(40)), Err(KeyError::Unknown(_))));
+        let signs = store.revoke(&stolen.kid, algorithm, UnixSeconds::new(40)).unwrap().unwrap();
         assert_eq!((signs.kid, signs.state), (published.kid.clone(), KeyState::Signing));
-        assert_eq!(store.revoke(&older.kid, algorithm, 50).unwrap().unwrap().kid, published.kid);
-        let last = store.revoke(&published.kid, algorithm, 60).unwrap().unwrap();
+        assert_eq!(
+            store.revoke(&older.kid, algorithm, UnixSeconds::new(50)).unwrap().unwrap().kid,
+            published.kid
+        );
+        let last = store.revoke(&published.kid, algorithm, UnixSeconds::new(60)).unwrap().unwrap();
         assert_ne!(last.kid, published.kid, "a new one is made where none is published");
         assert_eq!(store.list().unwrap(), [last]);
         for gone in [older, stolen, published] {
@@ -652,7 +667,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = KeyStore::open(dir.path()).unwrap();
         fs::write(dir.path().join(MANIFEST), b"{\"keys\":[{\"kid\":\"../x\"").unwrap();
-        assert!(matches!(store.signing_and_others(Algorithm::EdDSA, 1), Err(KeyError::BadManifest { .. })));
+        assert!(matches!(
+            store.signing_and_others(Algorithm::EdDSA, UnixSeconds::new(1)),
+            Err(KeyError::BadManifest { .. })
+        ));
         assert!(fs::read(dir.path().join(MANIFEST)).unwrap().starts_with(b"{\"keys\""));
     }
 }

@@ -17,8 +17,11 @@ mod required_claim;
 mod signer;
 mod verifier;
 
+use std::time::Duration;
+
+pub use crate::clock::UnixSeconds;
 pub use assertion::{AssertionIssuer, AssertionRequest};
-pub use claims::{AuthenticationClaims, Claims, Confirmation, TokenType, UnixSeconds};
+pub use claims::{AuthenticationClaims, Claims, Confirmation, TokenType};
 pub(crate) use compact_jws::CompactJws;
 pub use dpop::{KeyThumbprint, NoThumbprint};
 pub use issuer::{Issuer, TokenRequest};
@@ -33,11 +36,11 @@ pub(crate) use verifier::ClaimsOfUser;
 pub use verifier::{ClaimValue, TokenError, VerifiedClaims, Verifier};
 pub(crate) use verifier::{OtherClaims, WRONG_ALGORITHM, WRONG_SIGNATURE};
 
-/// Cache lifetime (`max-age`) of the JWK set, in seconds. A new key is published at least this long before it
+/// Cache lifetime (`max-age`) of the JWK set. A new key is published at least this long before it
 /// signs.
-pub const JWKS_MAX_AGE_SECS: u64 = 300;
+pub const JWKS_MAX_AGE: Duration = Duration::from_secs(300);
 
-/// How long after its issue a token may be accepted at the longest, in seconds.
-pub(crate) fn verifies_for(tokens: &crate::config::Tokens) -> u64 {
-    (tokens.refresh_ttl.max(tokens.access_ttl) + tokens.leeway).as_secs()
+/// How long after its issue a token may be accepted at the longest.
+pub(crate) fn verifies_for(tokens: &crate::config::Tokens) -> Duration {
+    tokens.refresh_ttl.max(tokens.access_ttl) + tokens.leeway
 }

@@ -103,8 +103,7 @@ pub(super) fn load(
     for key in &mut keys {
         if let KeyRole::Signing { from } = key.role {
             let at = stopped.stopped_signing_at.get(key.record.id()).copied().unwrap_or(now);
-            let until =
-                at.saturating_add(tokens.previous_grace.as_secs()).saturating_add(verifies_for(tokens));
+            let until = at.saturating_add(tokens.previous_grace).saturating_add(verifies_for(tokens));
             key.role = KeyRole::Previous { from, stopped_at: at, until };
         }
     }

@@ -11,6 +11,7 @@ use x509_parser::der_parser::parse_der;
 
 use super::key_record::{KeyRecord, KeyRole};
 use super::key_ring::{KeyError, private_key};
+use crate::clock::UnixSeconds;
 use crate::config::Algorithm;
 
 /// jsonwebtoken's name for an algorithm.
@@ -58,7 +59,7 @@ impl VerificationKey {
             check: Check::Secret(Box::new(hmac::Key::new(mac(algorithm), secret))),
             jwk: None,
             record: KeyRecord::of_secret(algorithm, secret),
-            role: KeyRole::Signing { from: 0 },
+            role: KeyRole::Signing { from: UnixSeconds::default() },
         }
     }
 
@@ -136,7 +137,7 @@ impl VerificationKey {
             kid: Some(kid),
             check,
             jwk: Some(jwk),
-            role: KeyRole::Signing { from: 0 },
+            role: KeyRole::Signing { from: UnixSeconds::default() },
         })
     }
 }

@@ -2,6 +2,7 @@
 //! RFC 8725).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
@@ -22,13 +23,13 @@ use crate::strict_json;
 const MAX_TOKEN_LEN: usize = 8 * 1024;
 const MAX_SUBJECT_LEN: usize = 255;
 /// The expiry of what never expires: the end of the year 9999, which every date format has.
-const END_OF_TIME: UnixSeconds = 253_402_300_799;
+const END_OF_TIME: UnixSeconds = UnixSeconds::new(253_402_300_799);
 /// Upper bound of the length of a signature tag and of its estimate, in bytes.
 const MAX_TAG_LEN: usize = 96;
 
-/// Tolerated clock skew of other instances, in seconds, whatever the leeway: a token that was issued a moment
+/// Tolerated clock skew of other instances, whatever the leeway: a token that was issued a moment
 /// ago must not be rejected.
-const MIN_CLOCK_SKEW: u64 = 2;
+const MIN_CLOCK_SKEW: Duration = Duration::from_secs(2);
 
 /// The reason for an algorithm that is not configured.
 pub(crate) const WRONG_ALGORITHM: &str = "alg is not that of the key";
@@ -195,7 +196,7 @@ impl VerifiedClaims {
 
     /// The absolute end of its session; `None` for tokens issued by an earlier version.
     pub fn session_expires_at(&self) -> Option<UnixSeconds> {
-        self.further.get("session_exp").and_then(Value::as_u64)
+        self.further.get("session_exp").and_then(Value::as_u64).map(UnixSeconds::new)
     }
 
     /// The key that the token is bound to (`cnf.jkt`), if it is bound to one.
@@ -241,9 +242,9 @@ impl VerifiedClaims {
             "sid" if self.sid.is_empty() => return None,
             "sid" => ClaimValue::Text(&self.sid),
             "jti" => ClaimValue::Text(&self.jti),
-            "iat" => ClaimValue::Number(self.issued_at),
-            "nbf" => ClaimValue::Number(self.not_before),
-            "exp" => ClaimValue::Number(self.expires_at),
+            "iat" => ClaimValue::Number(self.issued_at.get()),
+            "nbf" => ClaimValue::Number(self.not_before.get()),
+            "exp" => ClaimValue::Number(self.expires_at.get()),
             "type" => ClaimValue::Text(self.token_type.claim()),
             "iss" => ClaimValue::Text(&self.names.iss),
             _ => match self.further.get(claim) {
@@ -261,7 +262,7 @@ pub struct Verifier {
     /// The encoded headers of our own tokens, parsed: nearly every valid token has one of them.
     own_headers: Vec<(String, Header)>,
     names: Arc<Names>,
-    leeway: u64,
+    leeway: Duration,
     /// Whether tokens of flask-jwt-extended are accepted.
     compat: bool,
 }
@@ -291,13 +292,13 @@ impl Verifier {
                 aud: tokens.audience.clone(),
                 all_audiences: tokens.audiences(),
             }),
-            leeway: tokens.leeway.as_secs(),
+            leeway: tokens.leeway,
             compat,
         }
     }
 
     /// The tolerated clock difference, in seconds.
-    pub fn leeway(&self) -> u64 {
+    pub fn leeway(&self) -> Duration {
         self.leeway
     }
 
@@ -318,10 +319,10 @@ impl Verifier {
         if wrong_type && !self.compat {
             return Err(TokenError::WrongType);
         }
-        let lifetime = claims.expires_at.saturating_sub(claims.issued_at);
+        let lifetime = claims.expires_at.since(claims.issued_at);
         // Not the configured lifetime: tokens outlive the restart that shortened it. A refresh token's
         // lifetime is that of its session.
-        let is_ours = lifetime > 0 && (expected != TokenType::Access || lifetime <= MAX_ACCESS_TTL.as_secs());
+        let is_ours = !lifetime.is_zero() && (expected != TokenType::Access || lifetime <= MAX_ACCESS_TTL);
         if !is_ours && !self.compat {
             return Err(TokenError::Invalid("the lifetime is not one of ours"));
         }
@@ -411,7 +412,7 @@ impl Verifier {
             further.insert("aud".to_owned(), self.names.all_audiences.clone().into());
         }
         if let Some(end) = expires_at {
-            further.insert("session_exp".to_owned(), end.into());
+            further.insert("session_exp".to_owned(), end.get().into());
         }
         VerifiedClaims {
             key: None,

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use tokio::time::Instant;
 
 use super::http1_body::Http1Body;
 use super::http2_body::Http2Body;
@@ -28,17 +29,17 @@ impl UpstreamBody {
     }
 
     /// The whole body, if it has arrived together with the head; its connection is released then.
-    pub(crate) fn take_complete(&mut self) -> Option<Bytes> {
+    pub(crate) fn take_complete(&mut self, now: Instant) -> Option<Bytes> {
         match self {
-            UpstreamBody::Http1(body) => body.take_complete(),
+            UpstreamBody::Http1(body) => body.take_complete(now),
             UpstreamBody::Http2(_) => None,
         }
     }
 
     /// Releases the connection of a response without a body.
-    pub(crate) fn finish(&mut self) {
+    pub(crate) fn finish(&mut self, now: Instant) {
         if let UpstreamBody::Http1(body) = self {
-            body.finish();
+            body.finish(now);
         }
     }
 

@@ -187,7 +187,11 @@ fn poll_head(
     let UpstreamConnection { socket, input, head, limits, deadline, .. } = connection;
     let bad = |why: String| Poll::Ready(Err(SendError::BadResponse(why.into())));
     loop {
-        match head.parse(input.filled(), limits) {
+        let parsed = match input.filled() {
+            [] => Ok(None),
+            filled => head.parse(filled, limits),
+        };
+        match parsed {
             Ok(Some(length)) => {
                 input.consume(length);
                 match head.status() {

@@ -39,15 +39,15 @@ impl Http1Body {
         }
     }
 
-    /// The whole body, if it has arrived together with the head.
-    pub(super) fn take_complete(&mut self) -> Option<Bytes> {
+    /// The whole body, if it has arrived together with the head, by `now`.
+    pub(super) fn take_complete(&mut self, now: Instant) -> Option<Bytes> {
         let lease = self.lease.as_mut()?;
         if !self.reader.is_whole(&lease.connection.input) {
             return None;
         }
         self.reader.buffered(&mut lease.connection.input).ok()?;
         let bytes = self.reader.take(&mut lease.connection.input);
-        self.finish();
+        self.finish(now);
         Some(bytes)
     }
 
@@ -59,12 +59,12 @@ impl Http1Body {
             Poll::Ready(Ok(piece)) => {
                 connection.deadline.clear();
                 if piece.is_empty() {
-                    self.finish();
+                    self.finish(Instant::now());
                     return Poll::Ready(None);
                 }
                 let piece = self.reader.take(&mut connection.input);
                 if self.is_complete() {
-                    self.finish();
+                    self.finish(Instant::now());
                 }
                 Poll::Ready(Some(Ok(piece)))
             }
@@ -105,7 +105,7 @@ impl Http1Body {
 
     /// Returns the connection to the pool if request and response are both complete and nothing else was
     /// received: unsolicited bytes would become the next client's response.
-    pub(super) fn finish(&mut self) {
+    pub(super) fn finish(&mut self, now: Instant) {
         let complete =
             self.is_complete() && self.reusable && self.forwarding.as_ref().is_none_or(Forwarding::is_done);
         let Some(Lease { connection, place, .. }) = self.lease.take() else { return };
@@ -113,7 +113,7 @@ impl Http1Body {
         if !connection.input.filled().is_empty() {
             place.server.sends_stray_bytes.set(place.server.sends_stray_bytes.get() || is_bodiless);
         } else if complete && !(is_bodiless && place.server.sends_stray_bytes.get()) {
-            self.pool.release(connection, &place.server, Instant::now());
+            self.pool.release(connection, &place.server, now);
         }
     }
 }

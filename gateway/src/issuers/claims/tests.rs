@@ -10,7 +10,8 @@ use super::*;
 const JWT: Origin<'static> = Origin::Jwt("JWT");
 
 fn accepted(keys: &str, claims: &Value) -> Result<VerifiedClaims, TokenError> {
-    accept(&issuer(keys), claims.as_object().unwrap(), JWT, NOW).map(|accepted| accepted.claims)
+    accept(&issuer(keys), claims.as_object().unwrap(), JWT, UnixSeconds::new(NOW))
+        .map(|accepted| accepted.claims)
 }
 
 fn with(name: &str, value: Value) -> Value {
@@ -110,11 +111,11 @@ fn claims_are_seen_under_the_names_of_the_configuration_and_no_others() {
     // A stream ends with the token, whatever the token says of sessions.
     let forged = with("session_exp", json!(NOW * 2));
     assert_eq!(
-        super::accept(&issuer(""), forged.as_object().unwrap(), JWT, NOW)
+        super::accept(&issuer(""), forged.as_object().unwrap(), JWT, UnixSeconds::new(NOW))
             .unwrap()
             .claims
             .session_expires_at(),
-        Some(NOW + 330)
+        Some(UnixSeconds::new(NOW + 330))
     );
 }
 
@@ -177,7 +178,8 @@ fn a_token_of_another_kind_is_refused() {
         (&plus(&unmarked, "token_use", json!("access")), "JWT", true, false),
     ] {
         for (keys, ok) in [("", as_access), ("token_use = \"id\"", as_id)] {
-            let accepted = accept(&issuer(keys), claims.as_object().unwrap(), Origin::Jwt(typ), NOW);
+            let accepted =
+                accept(&issuer(keys), claims.as_object().unwrap(), Origin::Jwt(typ), UnixSeconds::new(NOW));
             assert_eq!(accepted.is_ok(), ok, "{keys} {typ} {claims}");
         }
     }

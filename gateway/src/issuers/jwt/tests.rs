@@ -8,7 +8,11 @@ use super::super::test_support::{ISSUER, NOW, TestKey, claims, issuer, jwks};
 use super::*;
 
 fn verify(token: &str, issuer: &IssuerSettings, keys: &KeySet) -> Result<Accepted, JwtError> {
-    Jws::parse(token).ok_or(JwtError::Token(TokenError::Invalid("no JWT")))?.verify(issuer, Some(keys), NOW)
+    Jws::parse(token).ok_or(JwtError::Token(TokenError::Invalid("no JWT")))?.verify(
+        issuer,
+        Some(keys),
+        UnixSeconds::new(NOW),
+    )
 }
 
 fn set(keys: &[Value], issuer: &IssuerSettings) -> KeySet {
@@ -34,7 +38,7 @@ fn a_token_of_each_algorithm_is_accepted_and_only_by_its_own_key() {
         let token = key.token(&key.header(), &claims());
         let accepted = verify(&token, &issuer, &set(&[key.jwk()], &issuer)).unwrap();
         assert_eq!((accepted.claims.subject(), accepted.claims.username()), ("kc:f3a1", "kc:alice"));
-        assert_eq!(accepted.valid_until, NOW + 330);
+        assert_eq!(accepted.valid_until, UnixSeconds::new(NOW + 330));
         let forged = verify(&token, &issuer, &set(&[other.jwk()], &issuer));
         assert_eq!(forged, Err(JwtError::Token(TokenError::Invalid("the signature does not match"))));
         // Of two keys with one id, the right one is found.
@@ -270,8 +274,14 @@ fn without_keys_a_good_token_waits_for_them() {
     let issuer = issuer("");
     let key = TestKey::generate(Algorithm::EdDSA, "a");
     let token = key.token(&key.header(), &claims());
-    assert_eq!(Jws::parse(&token).unwrap().verify(&issuer, None, NOW), Err(JwtError::UnknownKey));
+    assert_eq!(
+        Jws::parse(&token).unwrap().verify(&issuer, None, UnixSeconds::new(NOW)),
+        Err(JwtError::UnknownKey)
+    );
     assert_eq!(Jws::parse(&token).unwrap().issuer(), Some(ISSUER));
     let bad = key.token(&key.header(), &with(&claims(), "aud", json!("other")));
-    assert!(matches!(Jws::parse(&bad).unwrap().verify(&issuer, None, NOW), Err(JwtError::Token(_))));
+    assert!(matches!(
+        Jws::parse(&bad).unwrap().verify(&issuer, None, UnixSeconds::new(NOW)),
+        Err(JwtError::Token(_))
+    ));
 }

@@ -24,6 +24,7 @@ fn at(millis: u64) -> UnixMillis {
     BEGIN.saturating_add(Duration::from_millis(millis))
 }
 
+/// The current time, for stores with a clock of their own.
 fn now() -> UnixMillis {
     UnixMillis::new(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64)
 }
@@ -229,7 +230,7 @@ async fn attempt(sessions: &Sessions, result: LoginResult, now: UnixMillis) -> L
 }
 
 async fn parallel_guesses_never_pass_the_limit(bench: Bench) {
-    let now = real_time();
+    let now = now();
     let sessions = Sessions::start(bench.store, POLICY, now).await.unwrap();
     let guesses: Vec<_> = (0..50)
         .map(|_| {
@@ -249,7 +250,7 @@ async fn parallel_guesses_never_pass_the_limit(bench: Bench) {
 }
 
 async fn right_passwords_that_come_together_wait_for_each_other(bench: Bench) {
-    let now = real_time();
+    let now = now();
     let sessions = Sessions::start(bench.store, POLICY, now).await.unwrap();
     let attempts: Vec<_> = (0..30)
         .map(|_| {
@@ -264,7 +265,7 @@ async fn right_passwords_that_come_together_wait_for_each_other(bench: Bench) {
 }
 
 async fn unsettled_attempts_block_until_they_expire(bench: Bench) {
-    let now = real_time();
+    let now = now();
     let sessions = Sessions::start(bench.store, POLICY, now).await.unwrap();
     for _ in 0..5 {
         let decision = sessions.begin_login("alice", &network(), now).await.unwrap();
@@ -278,13 +279,8 @@ async fn unsettled_attempts_block_until_they_expire(bench: Bench) {
     assert!(matches!(decision, LoginDecision::Permitted(_)), "{decision:?}");
 }
 
-/// The current time, for stores with a clock of their own.
-fn real_time() -> UnixMillis {
-    UnixMillis::new(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64)
-}
-
 async fn a_name_can_be_unlocked(bench: Bench) {
-    let now = real_time();
+    let now = now();
     let sessions = Sessions::start(bench.store, POLICY, now).await.unwrap();
     for _ in 0..5 {
         attempt(&sessions, LoginResult::Failed, now).await;
@@ -302,7 +298,7 @@ async fn a_name_can_be_unlocked(bench: Bench) {
 
 /// Two instances on one store, many concurrent guesses, from one network.
 async fn a_network_gets_its_failures_once_however_many_instances_it_asks(bench: Bench) {
-    let now = real_time();
+    let now = now();
     let instances = [
         Sessions::start(Arc::clone(&bench.store), POLICY, now).await.unwrap(),
         Sessions::start(bench.store, POLICY, now).await.unwrap(),

@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use super::ProofId;
 use crate::file_owner::{create_afresh, folder_of};
@@ -16,8 +17,8 @@ const ID_LEN: usize = 16;
 /// An id, and until when it has to be remembered (little endian).
 const RECORD_LEN: usize = ID_LEN + 8;
 
-/// How long to wait before a failed change of files is tried again, in seconds.
-const RETRY: u64 = 10;
+/// How long to wait before a failed change of files is tried again.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// The files of used proofs.
 #[derive(Debug)]
@@ -65,10 +66,10 @@ impl Journal {
         Ok(records)
     }
 
-    /// Adds a proof that is used at `now` and could be accepted for `lifetime` seconds.
-    pub(super) fn append(&self, id: ProofId, now: UnixSeconds, lifetime: u64) {
+    /// Adds a proof that is used at `now` and could be accepted for `lifetime`.
+    pub(super) fn append(&self, id: ProofId, now: UnixSeconds, lifetime: Duration) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_old = state.file.is_none() || now.saturating_sub(state.since) > lifetime;
+        let is_old = state.file.is_none() || now.since(state.since) > lifetime;
         if is_old && now >= state.retry_at {
             match self.begin_file() {
                 Ok(file) => *state = State { file: Some(file), since: now, ..State::default() },
@@ -120,7 +121,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 fn record(id: ProofId, until: UnixSeconds) -> [u8; RECORD_LEN] {
     let mut record = [0; RECORD_LEN];
     record[..ID_LEN].copy_from_slice(&id.0);
-    record[ID_LEN..].copy_from_slice(&until.to_le_bytes());
+    record[ID_LEN..].copy_from_slice(&until.get().to_le_bytes());
     record
 }
 
@@ -135,7 +136,7 @@ fn read(path: &Path) -> io::Result<Vec<(ProofId, UnixSeconds)>> {
         let (mut id, mut until) = ([0; ID_LEN], [0; 8]);
         id.copy_from_slice(&record[..ID_LEN]);
         until.copy_from_slice(&record[ID_LEN..]);
-        (ProofId(id), u64::from_le_bytes(until))
+        (ProofId(id), UnixSeconds::new(u64::from_le_bytes(until)))
     };
     Ok(records.iter().map(split).collect())
 }
@@ -158,8 +159,16 @@ mod tests {
         ProofId([number; ID_LEN])
     }
 
-    fn found(path: &Path, now: UnixSeconds) -> Vec<u8> {
-        let mut ids: Vec<u8> = Journal::open(path, now).1.iter().map(|id| id.0[0]).collect();
+    fn open(path: &Path, now: u64) -> (Journal, Vec<ProofId>) {
+        Journal::open(path, UnixSeconds::new(now))
+    }
+
+    fn append(journal: &Journal, id: ProofId, now: u64) {
+        journal.append(id, UnixSeconds::new(now), Duration::from_secs(60));
+    }
+
+    fn found(path: &Path, now: u64) -> Vec<u8> {
+        let mut ids: Vec<u8> = open(path, now).1.iter().map(|id| id.0[0]).collect();
         ids.sort_unstable();
         ids
     }
@@ -168,17 +177,17 @@ mod tests {
     fn proofs_are_found_again_for_as_long_as_they_could_be_accepted() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.redb.proofs");
-        let (journal, none) = Journal::open(&path, 1_000);
+        let (journal, none) = open(&path, 1_000);
         assert!(none.is_empty() && !path.exists(), "no file without a proof");
-        journal.append(id(1), 1_000, 60);
-        journal.append(id(2), 1_030, 60);
-        journal.append(id(3), 1_061, 60);
+        append(&journal, id(1), 1_000);
+        append(&journal, id(2), 1_030);
+        append(&journal, id(3), 1_061);
         drop(journal);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(found(&path, 1_062), [2, 3], "of both files");
         assert_eq!(found(&path, 1_062), [2, 3], "as often as it is opened");
-        let (journal, _) = Journal::open(&path, 1_063);
-        journal.append(id(4), 1_070, 60);
+        let (journal, _) = open(&path, 1_063);
+        append(&journal, id(4), 1_070);
         assert_eq!(found(&path, 1_080), [2, 3, 4]);
         assert_eq!(found(&path, 1_100), [3, 4]);
         assert_eq!(found(&path, 2_000), [0; 0]);
@@ -189,9 +198,9 @@ mod tests {
     fn the_files_do_not_grow_for_ever() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("proofs");
-        let (journal, _) = Journal::open(&path, 0);
+        let (journal, _) = open(&path, 0);
         for second in 1..2_000 {
-            journal.append(id((second % 251) as u8), second, 60);
+            append(&journal, id((second % 251) as u8), second);
         }
         let size = |path: &Path| fs::metadata(path).unwrap().len();
         assert!(size(&path) + size(&journal.previous()) <= 124 * RECORD_LEN as u64);
@@ -202,18 +211,18 @@ mod tests {
     fn a_torn_record_and_a_lost_folder_cost_no_others() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("proofs");
-        let (journal, _) = Journal::open(&path, 0);
-        journal.append(id(1), 1, 60);
+        let (journal, _) = open(&path, 0);
+        append(&journal, id(1), 1);
         drop(journal);
         let mut torn = fs::read(&path).unwrap();
         torn.extend([7; 11]);
         fs::write(&path, torn).unwrap();
         assert_eq!(found(&path, 2), [1]);
-        let (journal, _) = Journal::open(&dir.path().join("none/proofs"), 0);
-        journal.append(id(1), 1, 60);
+        let (journal, _) = open(&dir.path().join("none/proofs"), 0);
+        append(&journal, id(1), 1);
         fs::create_dir(dir.path().join("none")).unwrap();
-        journal.append(id(2), 5, 60);
-        journal.append(id(3), 1 + RETRY, 60);
+        append(&journal, id(2), 5);
+        append(&journal, id(3), 1 + RETRY.as_secs());
         assert_eq!(found(&dir.path().join("none/proofs"), 20), [3]);
     }
 }

@@ -78,7 +78,7 @@ impl Nonces {
 
     /// The nonce for clients at `now`.
     pub(crate) fn current(&self, now: UnixSeconds) -> String {
-        URL_SAFE_NO_PAD.encode(self.bytes(now / self.slot))
+        URL_SAFE_NO_PAD.encode(self.bytes(now.get() / self.slot))
     }
 
     /// What `nonce` is at `now`.
@@ -87,7 +87,7 @@ impl Nonces {
         let Some(number) = bytes.first_chunk().copied().map(u64::from_be_bytes) else {
             return NonceState::Unknown;
         };
-        let current = now / self.slot;
+        let current = now.get() / self.slot;
         if number.abs_diff(current) > 1 || verify_slices_are_equal(&bytes, &self.bytes(number)).is_err() {
             return NonceState::Unknown;
         }
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn a_nonce_is_accepted_in_its_slot_and_in_the_two_beside_it() {
         let nonces = Nonces::new(b"secret", 100);
-        let nonce = nonces.current(1_050);
+        let nonce = nonces.current(UnixSeconds::new(1_050));
         for (now, state) in [
             (899, NonceState::Unknown),
             (900, NonceState::Neighbour),
@@ -138,15 +138,15 @@ mod tests {
             (1_199, NonceState::Neighbour),
             (1_200, NonceState::Unknown),
         ] {
-            assert_eq!(nonces.state(&nonce, now), state, "{now}");
+            assert_eq!(nonces.state(&nonce, UnixSeconds::new(now)), state, "{now}");
         }
     }
 
     #[test]
     fn an_instance_knows_the_nonces_of_those_with_the_same_secret_only() {
-        let nonce = Nonces::new(b"secret", 100).current(1_000);
-        assert_eq!(Nonces::new(b"secret", 100).state(&nonce, 1_000), NonceState::Current);
-        assert_eq!(Nonces::new(b"another", 100).state(&nonce, 1_000), NonceState::Unknown);
+        let nonce = Nonces::new(b"secret", 100).current(UnixSeconds::new(1_000));
+        assert_eq!(Nonces::new(b"secret", 100).state(&nonce, UnixSeconds::new(1_000)), NonceState::Current);
+        assert_eq!(Nonces::new(b"another", 100).state(&nonce, UnixSeconds::new(1_000)), NonceState::Unknown);
     }
 
     #[test]
@@ -156,11 +156,15 @@ mod tests {
         for (place, forged) in [(7, 11), (7, 9), (8, good[8] ^ 1), (23, good[23] ^ 1)] {
             let mut bytes = good.clone();
             bytes[place] = forged;
-            assert_eq!(nonces.state(&URL_SAFE_NO_PAD.encode(&bytes), 1_000), NonceState::Unknown, "{place}");
+            assert_eq!(
+                nonces.state(&URL_SAFE_NO_PAD.encode(&bytes), UnixSeconds::new(1_000)),
+                NonceState::Unknown,
+                "{place}"
+            );
         }
         let encoded = URL_SAFE_NO_PAD.encode(&good);
         for text in ["", "x", "AAAA", &encoded[1..], &format!("{encoded}A"), &format!("{encoded}=")] {
-            assert_eq!(nonces.state(text, 1_000), NonceState::Unknown, "{text}");
+            assert_eq!(nonces.state(text, UnixSeconds::new(1_000)), NonceState::Unknown, "{text}");
         }
     }
 }

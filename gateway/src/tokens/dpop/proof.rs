@@ -15,6 +15,7 @@ use super::{HttpUri, KeyThumbprint};
 use crate::strict_json;
 use crate::tokens::public_key::is_good_exponent;
 use crate::tokens::{CompactJws, UnixSeconds};
+use std::time::Duration;
 
 /// Maximum length of a proof, in bytes.
 const MAX_PROOF_LEN: usize = 8 * 1024;
@@ -37,9 +38,9 @@ pub(crate) struct ExpectedProof<'e> {
     pub(crate) token_hash_required: bool,
     pub(crate) now: UnixSeconds,
     /// How long ago `iat` may be, in seconds.
-    pub(crate) max_age: u64,
+    pub(crate) max_age: Duration,
     /// How far ahead `iat` may be, in seconds.
-    pub(crate) leeway: u64,
+    pub(crate) leeway: Duration,
 }
 
 /// A verified proof.
@@ -110,7 +111,7 @@ fn check_claims(claims: &Map<String, Value>, expected: &ExpectedProof<'_>) -> Re
         None => Ok(None),
         Some(value) => match value.as_f64() {
             // NumericDate may have a fraction (RFC 7519 section 2).
-            Some(seconds) if (0.0..1e15).contains(&seconds) => Ok(Some(seconds as u64)),
+            Some(seconds) if (0.0..1e15).contains(&seconds) => Ok(Some(UnixSeconds::new(seconds as u64))),
             _ => Err("iat, nbf and exp must be numbers of seconds since 1970"),
         },
     };

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
@@ -61,10 +62,10 @@ impl ReplayCache {
         self.shards[usize::from(id.0[0]) % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Uses a proof at `now`; it could be accepted for `lifetime` seconds.
-    pub(crate) fn claim(&self, id: ProofId, now: UnixSeconds, lifetime: u64) -> Claimed {
+    /// Uses a proof at `now`; it could be accepted for `lifetime`.
+    pub(crate) fn claim(&self, id: ProofId, now: UnixSeconds, lifetime: Duration) -> Claimed {
         let mut shard = self.shard(id);
-        shard.rotate(now, lifetime.max(1));
+        shard.rotate(now, lifetime.max(Duration::from_secs(1)));
         if shard.young.contains(&id) || shard.old.contains(&id) {
             return Claimed::Replayed;
         }
@@ -82,8 +83,8 @@ impl ReplayCache {
 
 impl Shard {
     /// A generation is dropped when its youngest proof has been remembered for `lifetime`.
-    fn rotate(&mut self, now: UnixSeconds, lifetime: u64) {
-        let age = now.saturating_sub(self.since);
+    fn rotate(&mut self, now: UnixSeconds, lifetime: Duration) {
+        let age = now.since(self.since);
         if age <= lifetime {
             return;
         }
@@ -107,12 +108,20 @@ mod tests {
     fn a_proof_is_used_once_for_as_long_as_it_could_be_accepted() {
         for first in 1_000..1_200 {
             let cache = ReplayCache::default();
-            assert_eq!(cache.claim(id(16), 1_000, 60), Claimed::First);
-            assert_eq!(cache.claim(id(0), first, 60), Claimed::First);
+            assert_eq!(cache.claim(id(16), UnixSeconds::new(1_000), Duration::from_secs(60)), Claimed::First);
+            assert_eq!(cache.claim(id(0), UnixSeconds::new(first), Duration::from_secs(60)), Claimed::First);
             for later in first..=first + 60 {
-                assert_eq!(cache.claim(id(0), later, 60), Claimed::Replayed, "{first} {later}");
+                assert_eq!(
+                    cache.claim(id(0), UnixSeconds::new(later), Duration::from_secs(60)),
+                    Claimed::Replayed,
+                    "{first} {later}"
+                );
             }
-            assert_eq!(cache.claim(id(0), first + 400, 60), Claimed::First, "forgotten in the end");
+            assert_eq!(
+                cache.claim(id(0), UnixSeconds::new(first + 400), Duration::from_secs(60)),
+                Claimed::First,
+                "forgotten in the end"
+            );
         }
     }
 
@@ -120,9 +129,15 @@ mod tests {
     fn a_proof_stays_used_through_generations_that_others_begin() {
         let cache = ReplayCache::default();
         for second in 0..500 {
-            assert_eq!(cache.claim(id(16 * (second + 1)), second, 60), Claimed::First);
+            assert_eq!(
+                cache.claim(id(16 * (second + 1)), UnixSeconds::new(second), Duration::from_secs(60)),
+                Claimed::First
+            );
             for earlier in second.saturating_sub(60)..second {
-                assert_eq!(cache.claim(id(16 * (earlier + 1)), second, 60), Claimed::Replayed);
+                assert_eq!(
+                    cache.claim(id(16 * (earlier + 1)), UnixSeconds::new(second), Duration::from_secs(60)),
+                    Claimed::Replayed
+                );
             }
         }
         let shard = cache.shards[0].lock().unwrap_or_else(PoisonError::into_inner);
@@ -132,11 +147,12 @@ mod tests {
     #[test]
     fn the_memory_is_bounded() {
         let cache = ReplayCache::default();
-        let first =
-            (0..MAX_PER_GENERATION as u64).filter(|n| cache.claim(id(n << 8), 1, 60) == Claimed::First);
+        let first = (0..MAX_PER_GENERATION as u64).filter(|n| {
+            cache.claim(id(n << 8), UnixSeconds::new(1), Duration::from_secs(60)) == Claimed::First
+        });
         assert_eq!(first.count(), MAX_PER_GENERATION);
-        assert_eq!(cache.claim(id(1 << 40), 1, 60), Claimed::Full);
-        assert_eq!(cache.claim(id(0), 1, 60), Claimed::Replayed);
-        assert_eq!(cache.claim(id(1 << 40), 62, 60), Claimed::First);
+        assert_eq!(cache.claim(id(1 << 40), UnixSeconds::new(1), Duration::from_secs(60)), Claimed::Full);
+        assert_eq!(cache.claim(id(0), UnixSeconds::new(1), Duration::from_secs(60)), Claimed::Replayed);
+        assert_eq!(cache.claim(id(1 << 40), UnixSeconds::new(62), Duration::from_secs(60)), Claimed::First);
     }
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::*;
 
-const NOW: UnixSeconds = 1_700_000_000;
+const NOW: u64 = 1_700_000_000;
 const TOKEN: &[u8] = b"the.access.token";
 /// The key of the RFC's examples.
 const RFC_THUMBPRINT: &str = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I";
@@ -56,10 +56,10 @@ fn the_proofs_of_rfc_9449_are_good_at_their_time() {
             token,
             token_hash_required: token.is_some(),
             now,
-            max_age: 60,
-            leeway: 5,
+            max_age: Duration::from_secs(60),
+            leeway: Duration::from_secs(5),
         };
-        let good = verify(&proof, &at(iat)).unwrap();
+        let good = verify(&proof, &at(UnixSeconds::new(iat))).unwrap();
         assert_eq!(good.key.to_string(), RFC_THUMBPRINT);
         assert_eq!(RFC_THUMBPRINT.parse(), Ok(good.key));
         for (now, fault) in [
@@ -68,13 +68,20 @@ fn the_proofs_of_rfc_9449_are_good_at_their_time() {
             (iat + 60, None),
             (iat + 61, Some("iat is too long ago")),
         ] {
-            assert_eq!(verify(&proof, &at(now)).err(), fault, "{now}");
+            assert_eq!(verify(&proof, &at(UnixSeconds::new(now))).err(), fault, "{now}");
         }
-        assert!(verify(&proof, &ExpectedProof { method: "PUT", ..at(iat) }).is_err());
-        assert!(verify(&proof, &ExpectedProof { uri: &other, ..at(iat) }).is_err());
+        assert!(verify(&proof, &ExpectedProof { method: "PUT", ..at(UnixSeconds::new(iat)) }).is_err());
+        assert!(verify(&proof, &ExpectedProof { uri: &other, ..at(UnixSeconds::new(iat)) }).is_err());
         assert_eq!(
-            verify(&proof, &ExpectedProof { token: Some(b"another"), token_hash_required: true, ..at(iat) })
-                .err(),
+            verify(
+                &proof,
+                &ExpectedProof {
+                    token: Some(b"another"),
+                    token_hash_required: true,
+                    ..at(UnixSeconds::new(iat))
+                }
+            )
+            .err(),
             Some(if token.is_some() { "ath is not the hash of the token" } else { "ath is missing" })
         );
     }
@@ -166,9 +173,9 @@ fn check(proof: &str) -> Result<Proof, &'static str> {
             uri: &uri,
             token: Some(TOKEN),
             token_hash_required: true,
-            now: NOW,
-            max_age: 60,
-            leeway: 5,
+            now: UnixSeconds::new(NOW),
+            max_age: Duration::from_secs(60),
+            leeway: Duration::from_secs(5),
         },
     )
 }

@@ -98,6 +98,11 @@ fn users_come_from_the_table(kind: Kind) {
         let asked = Instant::now();
         assert_eq!(status("alice", PASSWORD), 503);
         assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+        // More than there are connections.
+        let address = gateway.address;
+        let attempts: Vec<_> =
+            (0..8).map(|_| std::thread::spawn(move || login(address, "alice", "wrong").status)).collect();
+        assert!(attempts.into_iter().all(|attempt| attempt.join().unwrap() == 503));
         database.signal("CONT");
         wait_until("the table is back", || status("alice", PASSWORD) == 200);
         let outages = || gateway.log().matches("the source of users does not respond").count();
