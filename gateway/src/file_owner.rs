@@ -4,12 +4,19 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown, lchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, OFlags, access};
 use rustix::process::geteuid;
 
 const ROOT: u32 = 0;
+
+/// The file beside `path` whose name is longer by `suffix`.
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
 
 /// The folder that contains `path`; that of a relative path of one component is `.`.
 pub(crate) fn folder_of(path: &Path) -> &Path {

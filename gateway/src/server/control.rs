@@ -5,7 +5,6 @@
 //! socket has mode 0600 and accepts the gateway's own account and root, who could write the state file as
 //! well. It is not reachable over a network, so server-side request forgery cannot reach it.
 
-use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -21,6 +20,7 @@ use tokio::time::timeout;
 
 use crate::clock::now_millis;
 use crate::config::{Settings, Store as StoreSettings};
+use crate::file_owner::with_suffix;
 use crate::runtime::Gateway;
 use crate::runtime_config::RuntimeConfigError;
 use crate::server::lifecycle::{ServeError, open_store, policy};
@@ -42,11 +42,7 @@ const MAX_LINE: u64 = 4096;
 /// The path of the socket, for a store that belongs to one process.
 fn socket_path(store: &StoreSettings) -> Option<PathBuf> {
     match store {
-        StoreSettings::Embedded { path } => {
-            let mut name = OsString::from(path);
-            name.push(".sock");
-            Some(name.into())
-        }
+        StoreSettings::Embedded { path } => Some(with_suffix(path, ".sock")),
         StoreSettings::Memory | StoreSettings::Redis(_) => None,
     }
 }

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{JoinHandle, sleep};
@@ -13,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::clock::{UnixMillis, millis, now_millis, now_seconds, since_1970};
 use crate::config::{FileSnapshot, Loaded, Settings, Source, Store as StoreSettings};
+use crate::file_owner::with_suffix;
 use crate::runtime::{Configuration, Gateway};
 use crate::runtime_config::{RuntimeConfig, RuntimeConfigError};
 use crate::server::admin::AdminState;
@@ -284,9 +284,7 @@ pub(crate) fn open_store(settings: &StoreSettings) -> Result<Arc<dyn Store>, Ser
 /// The memory of used proofs: beside the state file, where there is one. The store is open, so no other process writes there.
 fn used_proofs(store: &StoreSettings) -> ReplayCache {
     let StoreSettings::Embedded { path } = store else { return ReplayCache::default() };
-    let mut path = path.as_os_str().to_owned();
-    path.push(".proofs");
-    ReplayCache::kept_in(Path::new(&path), now_seconds())
+    ReplayCache::kept_in(&with_suffix(path, ".proofs"), now_seconds())
 }
 
 /// Opens Redis as a start would, and waits for it as long as a start does where it is required.

@@ -14,7 +14,7 @@ use redb::{
 
 use super::layout::{EXPIRIES, FORMAT, GROUPS, RECORDS};
 use super::state_file::{OpenError, is_missing, open, opened};
-use crate::file_owner::{create_afresh, create_folder, folder_of, may_create_in};
+use crate::file_owner::{create_afresh, create_folder, folder_of, may_create_in, with_suffix};
 
 /// Writes what `from` shows, one commit of the database, to a new state file (mode 0600).
 pub(super) fn copy(from: &ReadTransaction, to: &Path) -> io::Result<()> {
@@ -100,12 +100,6 @@ fn copy_file(from: &Path, to: &Path, folder: &Path) -> Result<(), OpenError> {
         file.sync_all()
     };
     write().map_err(|e| OpenError::inaccessible(to, &e))
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 /// Whether a start could use the state file, as far as that shows without changing anything. A file that a

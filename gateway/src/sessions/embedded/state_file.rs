@@ -11,7 +11,7 @@ use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError};
 
 use super::disk::{Watch, WatchedFile};
 use super::layout::{EXPIRIES, FORMAT, FORMAT_KEY, FORMAT_VERSION, GROUPS, RECORDS};
-use crate::file_owner::{create_afresh, create_folder, folder_of};
+use crate::file_owner::{create_afresh, create_folder, folder_of, with_suffix};
 
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
@@ -90,9 +90,7 @@ fn create(dir: &Path, path: &Path) -> Result<(), OpenError> {
     if !is_missing(path)? {
         return Ok(());
     }
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".new");
-    let unfinished = PathBuf::from(unfinished);
+    let unfinished = with_suffix(path, ".new");
     let file = create_afresh(&unfinished, dir).map_err(inaccessible)?;
     let made = FileBackend::new(file).and_then(|file| Builder::new().create_with_backend(file));
     let made = made.map_err(redb::Error::from).and_then(|database| prepare(&database));

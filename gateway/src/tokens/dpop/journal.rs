@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::ProofId;
-use crate::file_owner::{create_afresh, folder_of};
+use crate::file_owner::{create_afresh, folder_of, with_suffix};
 use crate::tokens::UnixSeconds;
 
 const ID_LEN: usize = 16;
@@ -110,12 +110,6 @@ impl Journal {
     fn previous(&self) -> PathBuf {
         with_suffix(&self.path, ".1")
     }
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut path = path.as_os_str().to_owned();
-    path.push(suffix);
-    path.into()
 }
 
 fn record(id: ProofId, until: UnixSeconds) -> [u8; RECORD_LEN] {
