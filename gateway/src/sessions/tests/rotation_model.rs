@@ -20,6 +20,21 @@ pub(super) fn cases(usual: u32) -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual)
 }
 
+/// A session of alice; times are milliseconds.
+fn open(first: TokenId, opened_at: u64, expires_at: u64) -> Session {
+    let [opened_at, expires_at] = [opened_at, expires_at].map(UnixMillis::new);
+    Session::open("1".into(), "alice".into(), [0; 16], first, opened_at, expires_at)
+}
+
+/// Durations are milliseconds.
+fn policy(mode: Rotation, grace: u64, idle_ttl: Option<u64>) -> RotationPolicy {
+    RotationPolicy {
+        mode,
+        grace: Duration::from_millis(grace),
+        idle_ttl: idle_ttl.map(Duration::from_millis),
+    }
+}
+
 /// A presentation: which of the tokens issued so far (counted from the newest), and the time since the
 /// previous one.
 #[derive(Debug, Clone, Copy)]
@@ -58,20 +73,9 @@ impl Model {
 }
 
 fn play(mode: Rotation, idle_ttl: Option<u64>, steps: &[Step]) {
-    let policy = RotationPolicy {
-        mode,
-        grace: Duration::from_millis(GRACE),
-        idle_ttl: idle_ttl.map(Duration::from_millis),
-    };
+    let policy = policy(mode, GRACE, idle_ttl);
     let first = TokenId::random();
-    let mut session = Session::open(
-        "1".into(),
-        "alice".into(),
-        [0; 16],
-        first,
-        UnixMillis::new(0),
-        UnixMillis::new(1_000_000),
-    );
+    let mut session = open(first, 0, 1_000_000);
     let mut model = Model { line: vec![first], ..Model::default() };
     let mut now = 0;
     for step in steps {
@@ -133,16 +137,9 @@ proptest! {
 #[test]
 fn tabs_that_race_within_the_grace_are_never_logged_out() {
     for mode in [Rotation::OnUse, Rotation::Strict] {
-        let policy = RotationPolicy { mode, grace: Duration::from_millis(GRACE), idle_ttl: None };
+        let policy = policy(mode, GRACE, None);
         let mut current = TokenId::random();
-        let mut session = Session::open(
-            "1".into(),
-            "alice".into(),
-            [0; 16],
-            current,
-            UnixMillis::new(0),
-            UnixMillis::new(1_000_000),
-        );
+        let mut session = open(current, 0, 1_000_000);
         for round in 0..50 {
             let now = round * 100;
             let decisions = (0..5)
@@ -161,11 +158,9 @@ fn tabs_that_race_within_the_grace_are_never_logged_out() {
 
 #[test]
 fn a_client_that_keeps_its_first_token_goes_on_working_by_default() {
-    let policy =
-        RotationPolicy { mode: Rotation::OnUse, grace: Duration::from_millis(GRACE), idle_ttl: None };
+    let policy = policy(Rotation::OnUse, GRACE, None);
     let first = TokenId::random();
-    let mut session =
-        Session::open("1".into(), "alice".into(), [0; 16], first, UnixMillis::new(0), UnixMillis::new(1_000));
+    let mut session = open(first, 0, 1_000);
     for now in (0..1_000).step_by(50) {
         assert!(
             matches!(
@@ -184,21 +179,10 @@ fn a_client_that_keeps_its_first_token_goes_on_working_by_default() {
 #[test]
 fn an_idle_session_ends_and_one_that_is_refreshed_does_not() {
     for mode in [Rotation::OnUse, Rotation::Strict, Rotation::Off] {
-        let policy = RotationPolicy {
-            mode,
-            grace: Duration::from_millis(GRACE),
-            idle_ttl: Some(Duration::from_millis(IDLE)),
-        };
+        let policy = policy(mode, GRACE, Some(IDLE));
         let first = TokenId::random();
         let mut token = first;
-        let mut session = Session::open(
-            "1".into(),
-            "alice".into(),
-            [0; 16],
-            first,
-            UnixMillis::new(0),
-            UnixMillis::new(1_000_000),
-        );
+        let mut session = open(first, 0, 1_000_000);
         for round in 1..=20 {
             match session.redeem(token, TokenId::random(), policy, UnixMillis::new(round * (IDLE - 1))) {
                 RefreshDecision::Rotated { successor, .. } => token = successor,
@@ -222,20 +206,9 @@ fn an_idle_session_ends_and_one_that_is_refreshed_does_not() {
 
 #[test]
 fn a_client_that_keeps_its_first_token_stays_active_and_costs_one_change_a_second() {
-    let policy = RotationPolicy {
-        mode: Rotation::OnUse,
-        grace: Duration::from_millis(GRACE),
-        idle_ttl: Some(Duration::from_millis(IDLE)),
-    };
+    let policy = policy(Rotation::OnUse, GRACE, Some(IDLE));
     let first = TokenId::random();
-    let mut session = Session::open(
-        "1".into(),
-        "alice".into(),
-        [0; 16],
-        first,
-        UnixMillis::new(0),
-        UnixMillis::new(1_000_000),
-    );
+    let mut session = open(first, 0, 1_000_000);
     let mut changes = 0;
     for now in (0..20_000).step_by(10) {
         let before = session.clone();
@@ -251,16 +224,9 @@ fn a_client_that_keeps_its_first_token_stays_active_and_costs_one_change_a_secon
 #[test]
 fn a_thief_and_an_owner_who_refresh_in_turn_are_noticed_and_one_who_keeps_the_first_token_is_not_ended() {
     for (mode, grace) in [Rotation::OnUse, Rotation::Strict].into_iter().flat_map(|m| [(m, 0), (m, GRACE)]) {
-        let policy = RotationPolicy { mode, grace: Duration::from_millis(grace), idle_ttl: None };
+        let policy = policy(mode, grace, None);
         let first = TokenId::random();
-        let mut session = Session::open(
-            "1".into(),
-            "alice".into(),
-            [0; 16],
-            first,
-            UnixMillis::new(0),
-            UnixMillis::new(1_000_000),
-        );
+        let mut session = open(first, 0, 1_000_000);
         let mut redeem =
             |token, now| match session.redeem(token, TokenId::random(), policy, UnixMillis::new(now)) {
                 RefreshDecision::Rotated { successor, .. } => Ok(successor),
@@ -281,17 +247,9 @@ fn a_thief_and_an_owner_who_refresh_in_turn_are_noticed_and_one_who_keeps_the_fi
 #[test]
 fn times_of_a_clock_that_was_ahead_neither_keep_old_tokens_alive_nor_make_the_session_longer() {
     const DAY: u64 = 86_400_000;
-    let policy =
-        RotationPolicy { mode: Rotation::Strict, grace: Duration::from_millis(GRACE), idle_ttl: None };
+    let policy = policy(Rotation::Strict, GRACE, None);
     let first = TokenId::random();
-    let mut session = Session::open(
-        "1".into(),
-        "alice".into(),
-        [0; 16],
-        first,
-        UnixMillis::new(DAY),
-        UnixMillis::new(DAY + 100_000),
-    );
+    let mut session = open(first, DAY, DAY + 100_000);
     let rotate = |session: &mut Session, token, now| {
         session.redeem(token, TokenId::random(), policy, UnixMillis::new(now))
     };
@@ -306,14 +264,7 @@ fn times_of_a_clock_that_was_ahead_neither_keep_old_tokens_alive_nor_make_the_se
 
 #[test]
 fn a_record_of_an_earlier_version_is_read() {
-    let session = Session::open(
-        "1".into(),
-        "alice".into(),
-        [0; 16],
-        TokenId::random(),
-        UnixMillis::new(5),
-        UnixMillis::new(1_000_000),
-    );
+    let session = open(TokenId::random(), 5, 1_000_000);
     let mut record = serde_json::to_value(&session).unwrap();
     for member in ["active_at", "client"] {
         record.as_object_mut().unwrap().remove(member).unwrap();
