@@ -25,7 +25,7 @@ export class PasswordForm {
    * @param {boolean} [options.hasCode]
    * @param {(error: unknown) => string} options.explain
    * @param {(passwords: {current: string, next: string, code: string}) => Promise<void>} options.send
-   * @param {(error: unknown) => boolean} options.onFailed whether the view has taken care of it
+   * @param {(error: unknown) => boolean} options.onFailed whether the view has handled it
    */
   constructor({ prefix, hasCode = false, explain, send, onFailed }) {
     this.#explain = explain;

@@ -55,7 +55,7 @@ pub(crate) struct NewRefreshToken {
 pub(crate) enum Recipient {
     /// To a client, in the body of the response.
     Client,
-    /// Into the cookies of a browser: they say so, and can be told from tokens that a client has put there.
+    /// Into the cookies of a browser: their claims say so, which tokens that a client has put there lack.
     Cookies,
 }
 

@@ -48,7 +48,7 @@ async fn a_clients_token_counts_as_a_cookie_no_more_than_as_a_bearer_token() {
             "{cookie}"
         );
         assert_eq!(code("/guest", &[]).0, 200, "{cookie}");
-        assert!(upstream.last().values("x-auth-user").is_empty(), "nobody, to a route that needs nobody");
+        assert!(upstream.last().values("x-auth-user").is_empty(), "no identity, to a route that needs none");
     }
     // The refresh token was not used up by that, and what its use gives a client is a client's as well.
     let (access, refresh) = post(gateway.address, "/refresh", &refresh).tokens();
